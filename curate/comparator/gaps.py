@@ -1,0 +1,188 @@
+"""The gap between datasets as a function of compute: paired on equal cells, smooth across them.
+
+Points of several N and D at one compute lie off any single L(C), but two datasets on the same cell are off by the same amount. So every cell
+has a level of its own, common to all datasets, and a dataset's advantage over the first is  p + q h(C) + r z,  with z = log(D/N) off
+the ladder's trajectory and h a power of C that runs from log C (exponent 0) to quick saturation (.35); their mixture, weighted by likelihood,
+matters only outside the span, where it spans "the gap goes on growing" to "it is what it will be".
+Simulated on 3 datasets x 4 sizes x 3 branches (tests/comparator/test_calibration.py): without r the interval of a gap that comes from the
+tokens' term covers .85 at a noise of .03 and .27 at .01; with it .97 and .94. Differences of separately fitted laws need about three times
+the gap to decide. Where datasets share no cells those differences are what remains (method "laws").
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from curate.comparator.points import Points
+from curate.comparator.uncertainty import Array, Component, Draws, Ints, Posterior, draw, find_blocks, fit_noise
+
+# Exponents of C that published losses follow: 0 is the logarithm; frontier exponents are .15 to .18 (Hoffmann et al. 2022), .35 is alpha.
+SHAPES = (0.0, 0.15, 0.35, 0.8)
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """The posterior gap model of `members` (dataset numbers, sharing cells) and its draws; `terms` of level, slope, shape are in use."""
+
+    points: Points
+    members: tuple[int, ...]
+    rows: npt.NDArray[np.bool_]
+    terms: int
+    low_flops: float
+    high_flops: float
+    posterior: Posterior
+    draws: Draws
+    cells: int
+
+    def advantage(self, flops: npt.ArrayLike) -> tuple[Array, Array]:
+        """Badness of each member minus that of the first at compute (m,): estimate (m, k) and draws (B, m, k)."""
+        flops = np.atleast_1d(np.asarray(flops, dtype=float))
+        k = len(self.members) - 1
+        bases = [self._basis(flops, shape) for shape in SHAPES]
+        per_draw = np.stack(bases)[np.array([c.design for c in self.posterior.components])[self.draws.component]]
+        free = self.draws.coefficients[:, self.cells :].reshape(-1, k, self.terms)
+        sampled = np.zeros((len(free), len(flops), k + 1))
+        sampled[:, :, 1:] = np.einsum("bmt,bkt->bmk", per_draw, free)
+        estimate = np.zeros((len(flops), k + 1))
+        for found in self.posterior.components:
+            coefficients = found.coefficients[self.cells :].reshape(k, self.terms)
+            estimate[:, 1:] += found.weight * bases[found.design] @ coefficients.T
+        return estimate, sampled
+
+    def _basis(self, flops: Array, shape: float) -> Array:
+        columns = [np.ones_like(flops), bend(flops, self.low_flops, self.high_flops, shape), np.zeros_like(flops)]
+        return np.column_stack(columns[: self.terms])
+
+
+def bend(flops: Array, low: float, high: float, shape: float) -> Array:
+    """0 at `high`, -1 at `low`: log C for shape 0, else C^-shape, so that its coefficient is the change of the gap over the span."""
+    if high <= low:
+        return np.zeros_like(flops)
+    if shape == 0.0:
+        return np.log(flops / high) / np.log(high / low)
+    return ((flops / high) ** -shape - 1.0) / (1.0 - (low / high) ** -shape)
+
+
+def connected(points: Points) -> tuple[int, ...]:
+    """The largest set of datasets that hang together through shared cells."""
+    group = {d: {d} for d in np.unique(points.dataset).tolist()}
+    for cell in np.unique(points.cell):
+        here = np.unique(points.dataset[points.cell == cell]).tolist()
+        union = set().union(*(group[d] for d in here))
+        for d in union:
+            group[d] = union
+    return tuple(sorted(max(group.values(), key=lambda g: (len(g), -min(g)))))
+
+
+def pair_gaps(points: Points, *, bootstraps: int, seed: int) -> Gaps | None:
+    """The gap model of all datasets that share cells; None where none do, or where nothing is left to estimate the noise from."""
+    members = connected(points)
+    if len(members) < 2:
+        return None
+    rows = np.isin(points.dataset, members)
+    together = [
+        c for c in np.unique(points.cell[rows]) if len(np.unique(points.dataset[rows & (points.cell == c)])) > 1
+    ]
+    rows &= np.isin(points.cell, together)
+    members = tuple(np.unique(points.dataset[rows]).tolist())
+    low, high = float(points.flops[rows].min()), float(points.flops[rows].max())
+    for terms in (3, 2, 1):
+        columns, choices = design_columns(points, rows, members, terms, low, high)
+        spare = int(rows.sum()) - len(choices[0])
+        if spare >= (2 if terms > 1 else 1) and all(np.linalg.matrix_rank(columns[:, c]) == len(c) for c in choices):
+            priors = [1.0 / len(SHAPES)] * len(SHAPES)
+            posterior = fit_noise(points.bad[rows], columns, choices, priors, points.layout.take(rows))
+            draws = draw(posterior, points.layout, rows, count=bootstraps, seed=seed)
+            return Gaps(points, members, rows, terms, low, high, posterior, draws, len(together))
+    return None
+
+
+def design_columns(
+    points: Points, rows: npt.NDArray[np.bool_], members: tuple[int, ...], terms: int, low: float, high: float
+) -> tuple[Array, list[Ints]]:
+    """Columns: cell levels, then for each member but the first its level, a slope for every shape, and z; and each shape's choice of them."""
+    number = np.unique(points.cell[rows], return_inverse=True)[1]
+    cells = int(number.max()) + 1
+    flops = points.flops[rows]
+    slopes = [bend(flops, low, high, shape) for shape in SHAPES]
+    own = np.column_stack([np.ones_like(flops), *slopes, points.z[rows]])
+    columns = [np.eye(cells)[number]] + [own * (points.dataset[rows] == m)[:, None] for m in members[1:]]
+    choices = []
+    for index in range(len(SHAPES)):
+        of_member = np.array([0, 1 + index, 1 + len(SHAPES)])[:terms]
+        starts = cells + own.shape[1] * np.arange(len(members) - 1)
+        choices.append(np.concatenate([np.arange(cells), (starts[:, None] + of_member).ravel()]))
+    return np.column_stack(columns), choices
+
+
+def noise_without_pairs(points: Points, *, bootstraps: int, seed: int) -> tuple[Posterior, Draws] | None:
+    """Noise where no cells are shared: from what a smooth curve of each dataset on its own leaves, and from replicates."""
+    x = np.log(points.flops / np.exp(np.log(points.flops).mean()))
+    for degree in (3, 2, 1):
+        columns = [x**power for power in range(degree)] + ([points.z] if np.ptp(points.z) > 1e-6 else [])
+        own = np.column_stack(columns)
+        blocks = np.column_stack([own * (points.dataset == d)[:, None] for d in np.unique(points.dataset)])
+        if len(points) - blocks.shape[1] >= 2 and np.linalg.matrix_rank(blocks) == blocks.shape[1]:
+            posterior = fit_noise(points.bad, blocks, [np.arange(blocks.shape[1])], [1.0], points.layout)
+            every = np.ones(len(points), dtype=bool)
+            return posterior, draw(posterior, points.layout, every, count=bootstraps, seed=seed)
+    return None
+
+
+def error_with_more_runs(gaps: Gaps, pair: tuple[int, int], flops: float, block: int, runs: int) -> float:
+    """Standard error of the pair's gap at `flops`, with the typical noise, after `runs` more runs of each at the scale of `block`.
+
+    `block` numbers a (dataset, scale) block of the first of the pair; the new runs repeat the budgets that it has there.
+    """
+    points = gaps.points
+    rows = gaps.rows & np.isin(points.dataset, pair)
+    shared = np.intersect1d(
+        points.cell[rows & (points.dataset == pair[0])], points.cell[rows & (points.dataset == pair[1])]
+    )
+    rows &= np.isin(points.cell, shared)
+    index = list(np.flatnonzero(rows))
+    run = list(points.run[rows])
+    cells_here = np.unique(points.cell[rows & (points.block == block)])
+    fresh = int(points.run.max()) + 1
+    for member in pair:
+        template = [np.flatnonzero(rows & (points.dataset == member) & (points.cell == cell))[0] for cell in cells_here]
+        for _ in range(runs):
+            index += template
+            run += [fresh] * len(template)
+            fresh += 1
+    picked = np.array(index)
+    layout = replace(points.layout.take(picked), run=np.array(run))
+    flops_there = points.flops[picked]
+    number = np.unique(points.cell[picked], return_inverse=True)[1]
+    second = (points.dataset[picked] == pair[1]).astype(float)
+    typical = heaviest(gaps.posterior)
+    shape = SHAPES[typical.design]
+    own = np.column_stack(
+        [np.ones_like(flops_there), bend(flops_there, gaps.low_flops, gaps.high_flops, shape), points.z[picked]]
+    )[:, : gaps.terms]
+    columns = np.column_stack([np.eye(number.max() + 1)[number], own * second[:, None]])
+    mean = gaps.posterior.mean
+    solved, _ = find_blocks(layout).solve(columns, rho=mean("rho"), lam=mean("lam"), kappa=mean("kappa"))
+    gram = columns.T @ solved
+    target = np.zeros(columns.shape[1])
+    target[-gaps.terms :] = gaps._basis(np.array([flops]), shape)[0]
+    solution = np.linalg.lstsq(gram, target, rcond=None)[0]
+    return gaps.posterior.sigma * float(np.sqrt(max(target @ solution, 0.0)))
+
+
+def heaviest(posterior: Posterior) -> Component:
+    return max(posterior.components, key=lambda c: c.weight)
+
+
+def cell_differences(points: Points, first: int, second: int) -> list[tuple[Ints, Ints]]:
+    """Row numbers (of first, of second) on every cell that both have, in the order of compute."""
+    shared = np.intersect1d(points.cell[points.dataset == first], points.cell[points.dataset == second])
+    pairs = [
+        (
+            np.flatnonzero((points.cell == cell) & (points.dataset == first)),
+            np.flatnonzero((points.cell == cell) & (points.dataset == second)),
+        )
+        for cell in shared
+    ]
+    return sorted(pairs, key=lambda rows: float(points.flops[rows[0][0]]))

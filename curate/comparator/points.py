@@ -1,0 +1,331 @@
+"""The points of one metric as arrays, chosen from a measurements table with every exclusion counted.
+
+Confounds are never pooled: rows of another learning rate serve the sensitivity check alone, rows that were not cooled down are dropped and
+counted, and datasets that differ in procedure, evaluation or FLOP convention are refused. `bad` is the metric turned so that lower is
+better (1 - share for accuracies). Cells are equal (params, tokens) within 1%, or equal flops where params are not known.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.comparator.tables import numbers
+from curate.comparator.uncertainty import Array, Ints, Layout
+from curate.comparator.verdict import Check, Point, Span
+from curate.errors import MeasurementError, MismatchError
+
+CELL_TOLERANCE = 0.01
+MAX_POINTS = 20_000
+MUST_AGREE = {
+    "procedure": "train all datasets under one procedure",
+    "evaluation": "evaluate all models on the same held-out sets and metric version",
+    "flops_convention": "give all FLOPs under one convention",
+}
+LEARNING_RATE_FACTOR = "learning_rate_factor"
+
+
+@dataclass(frozen=True)
+class Points:
+    """n points of one metric. `dataset`, `run`, `block` (dataset x scale), `cell` are numbers; `z` is log(D/N) off the ladder's trajectory."""
+
+    metric: str
+    lower_is_better: bool
+    names: tuple[str, ...]
+    dataset: Ints
+    run: Ints
+    block: Ints
+    cell: Ints
+    scale: tuple[str, ...]
+    params: Array
+    tokens: Array
+    unique_tokens: Array
+    flops: Array
+    value: Array
+    run_id: tuple[str, ...]
+    seed: tuple[int | None, ...]
+    trajectory: tuple[float, float] | None  # log(D/N) = t[0] + t[1] log C; None where N is unknown
+    flops_per_nd: float
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    @property
+    def layout(self) -> Layout:
+        size = np.log(self.params if self.trajectory is not None else self.flops)
+        extent = np.ptp(size)
+        return Layout(self.run, self.block, (size - size.min()) / extent - 0.5 if extent > 0 else np.zeros_like(size))
+
+    @property
+    def is_share(self) -> bool:
+        return not self.lower_is_better and bool(((self.value >= 0) & (self.value <= 1)).all())
+
+    @property
+    def bad(self) -> Array:
+        if self.lower_is_better:
+            return self.value
+        return 1.0 - self.value if self.is_share else -self.value
+
+    @property
+    def z(self) -> Array:
+        if self.trajectory is None:
+            return np.zeros(len(self))
+        return np.log(self.tokens / self.params) - (self.trajectory[0] + self.trajectory[1] * np.log(self.flops))
+
+    def as_measured(self, bad: Array) -> Array:
+        """Back from `bad` to the metric."""
+        if self.lower_is_better:
+            return bad
+        return 1.0 - bad if self.is_share else -bad
+
+    def on_trajectory(self, flops: Array) -> dict[str, Array]:
+        """Inputs of a law at compute (m,): the params and tokens that the ladder's own trend of D/N gives it."""
+        inputs = {"flops": flops}
+        if self.trajectory is not None:
+            ratio = np.exp(self.trajectory[0] + self.trajectory[1] * np.log(flops))
+            inputs["params"] = np.sqrt(flops / (self.flops_per_nd * ratio))
+            inputs["tokens"] = inputs["params"] * ratio
+        return inputs
+
+    def columns(self, rows: npt.NDArray[np.bool_]) -> dict[str, Array]:
+        return {
+            "flops": self.flops[rows],
+            "params": self.params[rows],
+            "tokens": self.tokens[rows],
+            "unique_tokens": self.unique_tokens[rows],
+        }
+
+    def span(self, datasets: Sequence[int]) -> Span:
+        """Compute that every one of `datasets` covers; low > high where they do not meet."""
+        lows = [float(self.flops[self.dataset == d].min()) for d in datasets]
+        highs = [float(self.flops[self.dataset == d].max()) for d in datasets]
+        return Span(max(lows), min(highs))
+
+    def rows(self) -> tuple[Point, ...]:
+        return tuple(
+            Point(self.names[d], r, s, float(n), float(t), float(c), seed, float(v))
+            for d, r, s, n, t, c, seed, v in zip(
+                self.dataset,
+                self.run_id,
+                self.scale,
+                self.params,
+                self.tokens,
+                self.flops,
+                self.seed,
+                self.value,
+                strict=True,
+            )
+        )
+
+
+def cooled_down(table: pa.Table, checks: list[Check]) -> pa.Table:
+    """Rows whose model was cooled down (or where nothing is said), the others counted in a check."""
+    stated = table["cooled_down"]
+    keep = pc.fill_null(stated, True)
+    dropped = table.num_rows - int(pc.sum(keep).as_py() or 0)
+    if dropped:
+        checks.append(
+            Check(
+                "not_cooled_down",
+                "note",
+                f"{dropped} measurements of models before their cool-down were left out.",
+                "Compare cooled-down models only: the order before cool-down agrees less with the final one.",
+            )
+        )
+    kept = table.filter(keep)
+    if not kept.num_rows:
+        raise MeasurementError("No measurement is of a cooled-down model; let the ladder finish its decay branches.")
+    return kept
+
+
+def split_learning_rates(table: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """(rows at the procedure's own learning rate, rows with `learning_rate_factor` other than 1)."""
+    factors = learning_rate_factors(table)
+    return table.filter(pa.array(factors == 1.0)), table.filter(pa.array(factors != 1.0))
+
+
+def learning_rate_factors(table: pa.Table) -> Array:
+    return np.array([float(h.get(LEARNING_RATE_FACTOR, 1.0)) for h in hyperparameters(table)])
+
+
+def hyperparameters(table: pa.Table) -> list[dict[str, Any]]:
+    """The JSON of each row, parsed once for each different text; raises MeasurementError where it is none."""
+    parsed: dict[str | None, dict[str, Any]] = {None: {}}
+    out = []
+    for row, text in enumerate(table["hyperparameters"].to_pylist(), start=1):
+        if text not in parsed:
+            try:
+                parsed[text] = json.loads(text) if text.strip() else {}
+                if not isinstance(parsed[text], dict):
+                    raise ValueError("not an object")
+            except ValueError as error:
+                raise MeasurementError(
+                    f"measurements, row {row}: hyperparameters is no JSON object: {error}."
+                ) from error
+        out.append(parsed[text])
+    return out
+
+
+def refuse_confounds(table: pa.Table, metric: str, checks: list[Check]) -> pa.Table:
+    """Rows of one procedure, evaluation and FLOP convention; MismatchError where datasets cannot be compared under any single one."""
+    for field, remedy in MUST_AGREE.items():
+        datasets = set(table["dataset"].to_pylist())
+        groups: dict[str | None, set[str]] = {}
+        for name, value in zip(table["dataset"].to_pylist(), table[field].to_pylist(), strict=True):
+            groups.setdefault(value, set()).add(name)
+        if len(groups) == 1:
+            continue
+        whole = [value for value, names in groups.items() if names == datasets]
+        if not whole:
+            shown = "; ".join(f"{value}: {', '.join(sorted(names))}" for value, names in list(groups.items())[:4])
+            raise MismatchError(f"{metric}: the datasets differ in {field} ({shown}) and cannot be compared; {remedy}.")
+        values = table[field].to_pylist()
+        best = max(whole, key=lambda v: (values.count(v), str(v)))
+        keep = [v == best for v in values]
+        checks.append(
+            Check(
+                f"mixed_{field}",
+                "severe",
+                f"{metric}: {keep.count(False)} measurements differ in {field} from the {keep.count(True)} compared ({best}) "
+                "and were left out.",
+                f"Pass them as a comparison of their own, or {remedy}.",
+            )
+        )
+        table = table.filter(pa.array(keep))
+    return one_fingerprint(table)
+
+
+def one_fingerprint(table: pa.Table) -> pa.Table:
+    seen: dict[str, str | None] = {}
+    for name, value in zip(table["dataset"].to_pylist(), table["dataset_fingerprint"].to_pylist(), strict=True):
+        if seen.setdefault(name, value) != value:
+            raise MismatchError(
+                f"Dataset {name!r} stands for two datasets: dataset_fingerprint {seen[name]} and {value}; give them two names."
+            )
+    return table
+
+
+def levels(values: Array, tolerance: float = CELL_TOLERANCE) -> Ints:
+    """Number values so that neighbours within `tolerance` (relative) share a level; NaN is level -1."""
+    out = np.full(len(values), -1, dtype=np.int64)
+    known = np.flatnonzero(~np.isnan(values))
+    if len(known):
+        order = known[np.argsort(values[known], kind="stable")]
+        steps = np.diff(np.log(values[order])) > tolerance
+        out[order] = np.concatenate([[0], np.cumsum(steps)])
+    return out
+
+
+def headline_rows(table: pa.Table, metric: str, notes: list[str]) -> pa.Table:
+    """Rows of `metric`; where there are none, the mean of its held-out sets `metric/*` over points that have them all."""
+    names = table["metric"].to_pylist()
+    if metric in names:
+        return table.filter(pc.equal(table["metric"], metric))
+    parts = sorted({n for n in names if n.startswith(metric + "/")})
+    if not parts:
+        raise MeasurementError(f"No measurement of {metric!r}; the table has {', '.join(sorted(set(names)))}.")
+    sums: dict[tuple[object, ...], list[int]] = {}
+    key_columns = [table[c].to_pylist() for c in ("run_id", "dataset", "params", "tokens", "flops")]
+    rows_by_key: dict[tuple[object, ...], dict[str, int]] = {}
+    for row, (name, *key) in enumerate(zip(names, *key_columns, strict=True)):
+        if name in parts:
+            rows_by_key.setdefault(tuple(key), {})[name] = row
+    sums = {k: list(v.values()) for k, v in rows_by_key.items() if len(v) == len(parts)}
+    if not sums:
+        raise MeasurementError(f"No point has all of {', '.join(parts)}: the mean {metric!r} cannot be formed.")
+    value = numbers(table, "value")
+    first = [rows[0] for rows in sums.values()]
+    means = [float(value[rows].mean()) for rows in sums.values()]
+    out = table.take(pa.array(first))
+    out = out.set_column(out.schema.get_field_index("value"), "value", pa.array(means))
+    out = out.set_column(out.schema.get_field_index("metric"), "metric", pa.array([metric] * len(first)))
+    out = out.set_column(out.schema.get_field_index("evaluation"), "evaluation", joined(table, sums, "evaluation"))
+    if len(parts) > 1 or len(sums) < len(rows_by_key):
+        left = len(rows_by_key) - len(sums)
+        notes.append(
+            f"{metric} is the mean of {', '.join(p.removeprefix(metric + '/') for p in parts)}"
+            + (f"; {left} points lack one of them and were left out" if left else "")
+        )
+    return out
+
+
+def joined(table: pa.Table, groups: dict[tuple[object, ...], list[int]], column: str) -> pa.Array:
+    values = table[column].to_pylist()
+    texts = (sorted({str(values[row]) for row in rows if values[row] is not None}) for rows in groups.values())
+    return pa.array(["+".join(t) or None for t in texts], pa.string())
+
+
+def make_points(table: pa.Table) -> Points:
+    """Arrays of one metric's rows; raises MeasurementError for fewer than two datasets or a dataset with a single point."""
+    metric = table["metric"][0].as_py()
+    if table.num_rows > MAX_POINTS:
+        raise MeasurementError(
+            f"{metric}: {table.num_rows:,} points; at most {MAX_POINTS:,} are compared. Keep the cooled-down end of each run, not its curve."
+        )
+    datasets = table["dataset"].to_pylist()
+    names = tuple(dict.fromkeys(datasets))
+    if len(names) < 2:
+        raise MeasurementError(f"{metric}: only dataset {names[0]!r} was measured; a comparison needs two or more.")
+    for name in names:
+        if datasets.count(name) == 1:
+            raise MeasurementError(
+                f"{metric}: dataset {name!r} has one point; its noise cannot be known. Measure another scale or seed."
+            )
+    params, tokens, flops = (numbers(table, n) for n in ("params", "tokens", "flops"))
+    dataset = np.array([names.index(d) for d in datasets], dtype=np.int64)
+    by_size = not (np.isnan(params) | np.isnan(tokens)).any()
+    size = levels(params if by_size else flops)
+    budget = levels(tokens) if by_size else np.zeros_like(size)
+    cell = np.unique(np.column_stack([size, budget]), axis=0, return_inverse=True)[1].reshape(-1)
+    runs = [f"{d}\0{r}" for d, r in zip(datasets, table["run_id"].to_pylist(), strict=True)]
+    trajectory = fit_trajectory(params, tokens, flops, cell) if by_size else None
+    return Points(
+        metric=metric,
+        lower_is_better=bool(table["lower_is_better"][0].as_py()),
+        names=names,
+        dataset=dataset,
+        run=np.unique(runs, return_inverse=True)[1].astype(np.int64),
+        block=np.unique(np.column_stack([dataset, size]), axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64),
+        cell=cell.astype(np.int64),
+        scale=tuple(
+            s or (f"{n / 1e6:.3g}M" if by_size else f"{c:.2g} FLOPs")
+            for s, n, c in zip(table["scale"].to_pylist(), params, flops, strict=True)
+        ),
+        params=params,
+        tokens=tokens,
+        unique_tokens=numbers(table, "unique_tokens"),
+        flops=flops,
+        value=numbers(table, "value"),
+        run_id=tuple(table["run_id"].to_pylist()),
+        seed=tuple(table["seed"].to_pylist()),
+        trajectory=trajectory,
+        flops_per_nd=float(np.exp(np.log(flops / (params * tokens)).mean())) if by_size else 6.0,
+    )
+
+
+def fit_trajectory(params: Array, tokens: Array, flops: Array, cell: Ints) -> tuple[float, float]:
+    """Least-squares line of log(D/N) on log C over the distinct cells."""
+    first = np.unique(cell, return_index=True)[1]
+    x, ratio = np.log(flops[first]), np.log(tokens[first] / params[first])
+    if np.ptp(x) < 1e-9:
+        return float(ratio.mean()), 0.0
+    slope, level = np.polyfit(x, ratio, 1)
+    return float(level), float(slope)
+
+
+def only(points: Points, rows: npt.NDArray[np.bool_]) -> Points:
+    """The chosen rows; names, numbering and trajectory stay."""
+    picked = np.flatnonzero(rows)
+    return replace(
+        points,
+        **{
+            f: getattr(points, f)[rows]
+            for f in ("dataset", "run", "block", "cell", "params", "tokens", "unique_tokens", "flops", "value")
+        },
+        **{f: tuple(getattr(points, f)[i] for i in picked) for f in ("scale", "run_id", "seed")},
+    )

@@ -1,0 +1,208 @@
+"""How sure: a noise model for runs with decay branches, its posterior from few seeds, and the bootstrap by run drawn from it.
+
+Resampling runs is degenerate where a cell holds one run, so the bootstrap is parametric: whole runs are drawn with a noise whose
+size is itself uncertain. A value is its linear predictor plus a part common to one (dataset, scale) (what the model misses),
+a part common to the branches of one run (the seed), and a part of the branch's own; variances in the proportions lambda : rho : 1 - rho.
+The common scale sigma has Jeffreys' prior and is integrated exactly, which gives Student's t with the residual degrees of freedom;
+rho and lambda lie on a grid with weights from the restricted likelihood (Harville 1974, Biometrika 61:383; Box and Tiao 1973, ch. 5).
+Replicated seeds and residuals of every dataset and scale are thereby pooled. Checked by simulation in tests/comparator/test_calibration.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+# Share of the seed noise that the branches of one run have in common. Equal weights on steps of log(1 + 3 rho / (1 - rho)), which is
+# Jeffreys' prior of the variance ratio for three branches a run (Box and Tiao 1973, sec. 5.2); a flat one under-covers where rho is high.
+RHO_GRID = (0.0, 0.28, 0.55, 0.75, 0.87, 0.94, 0.97)
+# Variance of what the smooth gap misses, in units of the seed noise: usually little, seldom as much as the noise itself.
+LAMBDA_GRID = (0.0, 0.25, 1.0)
+LAMBDA_PRIOR = (0.8, 0.13, 0.07)
+# Log ratio of the noise at the largest size to that at the smallest: replicated seeds are mostly at the smallest.
+KAPPA_GRID = (-0.8, 0.0, 0.8)
+KAPPA_PRIOR = (0.25, 0.5, 0.25)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which run and which (dataset, scale) block each of n values belongs to, int64 (n,); `size` (n,) is the scale's place from -.5 to .5."""
+
+    run: Ints
+    block: Ints
+    size: Array
+
+    def take(self, rows: npt.NDArray[np.bool_] | Ints) -> "Layout":
+        return Layout(self.run[rows], self.block[rows], self.size[rows])
+
+
+@dataclass(frozen=True)
+class Component:
+    """One point of the grid: the generalised least-squares solution there and its posterior weight."""
+
+    rho: float
+    lam: float
+    kappa: float
+    design: int
+    weight: float
+    coefficients: Array  # (p,)
+    covariance: Array  # (p, p), in units of sigma squared
+    squares: float  # weighted residual sum of squares = dof * sigma^2
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Mixture over the grid; `dof` residual degrees of freedom. `columns` (n, m) and `designs` (lists of column numbers) are the data's."""
+
+    components: tuple[Component, ...]
+    dof: int
+    columns: Array
+    designs: tuple[Ints, ...]
+    layout: Layout
+
+    def mean(self, name: str) -> float:
+        return float(sum(c.weight * getattr(c, name) for c in self.components))
+
+    @property
+    def sigma(self) -> float:
+        """Posterior-typical standard deviation of one value over seeds, run and branch parts together, at a middling size."""
+        return float(np.sqrt(sum(c.weight * c.squares for c in self.components) / self.dof))
+
+
+@dataclass(frozen=True)
+class Draws:
+    """B draws: the grid point, sigma, the coefficients, and the noise of every value of the full layout."""
+
+    component: Ints  # (B,)
+    sigma: Array  # (B,)
+    coefficients: Array  # (B, p)
+    noise: Array  # (B, n_all)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The (dataset, scale) blocks of a layout, grouped by how their values fall into runs: pattern (m,), row numbers (blocks, m)."""
+
+    layout: Layout
+    groups: tuple[tuple[Ints, Ints], ...]
+
+    def solve(self, columns: Array, *, rho: float, lam: float, kappa: float) -> tuple[Array, float]:
+        """Inverse noise covariance (sigma = 1) times columns (n, k), and the covariance's log determinant."""
+        out = np.empty_like(columns)
+        variance = np.exp(2.0 * kappa * self.layout.size)
+        log_det = float(np.log(variance).sum())
+        for pattern, rows in self.groups:
+            same_run = pattern[:, None] == pattern[None, :]
+            covariance = lam + rho * same_run + (1.0 - rho) * np.eye(len(pattern))
+            out[rows] = np.linalg.inv(covariance) @ columns[rows]
+            log_det += len(rows) * float(np.linalg.slogdet(covariance)[1])
+        return out / variance[:, None], log_det
+
+
+def find_blocks(layout: Layout) -> Blocks:
+    order = np.lexsort((layout.run, layout.block))
+    groups: dict[tuple[int, ...], list[Ints]] = {}
+    for rows in np.split(order, np.flatnonzero(np.diff(layout.block[order])) + 1):
+        pattern = tuple(np.unique(layout.run[rows], return_inverse=True)[1].tolist())
+        groups.setdefault(pattern, []).append(rows)
+    return Blocks(layout, tuple((np.array(p, dtype=np.int64), np.stack(rows)) for p, rows in groups.items()))
+
+
+def fit_noise(
+    values: Array, columns: Array, designs: Sequence[Ints], priors: Sequence[float], layout: Layout
+) -> Posterior:
+    """Posterior over (rho, lambda, kappa, design) and the linear coefficients, for values (n,).
+
+    A design is a choice of p of the columns (n, m), of full rank with n > p; columns that take each other's place in different designs must
+    be scaled alike, since the designs' weights are compared.
+    """
+    n, p = len(values), len(designs[0])
+    dof = n - p
+    if dof < 1:
+        raise ValueError(f"{n} values and {p} coefficients leave nothing to estimate the noise from")
+    blocks = find_blocks(layout)
+    branches = len(np.unique(layout.run)) < n
+    rhos = RHO_GRID if branches else (0.0,)  # one branch a run: the two parts cannot be told apart
+    kappas = list(zip(KAPPA_GRID, KAPPA_PRIOR, strict=True)) if np.ptp(layout.size) > 0 else [(0.0, 1.0)]
+    data = np.column_stack([values, columns])
+    chosen = np.array([[0, *(np.asarray(d) + 1)] for d in designs])  # (designs, 1 + p)
+    found: list[Component] = []
+    logs: list[float] = []
+    for (kappa, kappa_prior), (lam, lam_prior), rho in product(kappas, zip(LAMBDA_GRID, LAMBDA_PRIOR, strict=True), rhos):
+        solved, log_det = blocks.solve(data, rho=rho, lam=lam, kappa=kappa)
+        gram = (data.T @ solved)[chosen[:, :, None], chosen[:, None, :]]  # (designs, 1 + p, 1 + p)
+        inverse = np.linalg.inv(gram[:, 1:, 1:])
+        coefficients = np.einsum("dij,dj->di", inverse, gram[:, 1:, 0])
+        squares = np.maximum(gram[:, 0, 0] - np.einsum("di,di->d", coefficients, gram[:, 1:, 0]), 1e-14 * gram[:, 0, 0] + 1e-300)
+        log_volume = np.linalg.slogdet(gram[:, 1:, 1:])[1]
+        log_weight = np.log(priors) + np.log(lam_prior * kappa_prior) - 0.5 * (log_det + log_volume + dof * np.log(squares))
+        logs += log_weight.tolist()
+        found += [
+            Component(rho, lam, kappa, d, 0.0, coefficients[d], inverse[d], float(squares[d])) for d in range(len(designs))
+        ]
+    weights = np.exp(np.array(logs) - max(logs))
+    weights /= weights.sum()
+    components = tuple(replace(c, weight=float(w)) for c, w in zip(found, weights, strict=True))
+    return Posterior(components, dof, columns, tuple(np.asarray(d) for d in designs), layout)
+
+
+def draw(posterior: Posterior, full: Layout, rows: npt.NDArray[np.bool_], *, count: int, seed: int) -> Draws:
+    """`count` bootstraps by run. The noise covers every value of `full`; `rows` are those that the posterior was fitted on.
+
+    Coefficients are the estimate plus what the drawn noise does to it, so that the laws refitted to the same noise go with the same gap.
+    """
+    rng = np.random.default_rng(seed)
+    weights = np.array([c.weight for c in posterior.components])
+    component = np.sort(rng.choice(len(weights), size=count, p=weights / weights.sum()))
+    squares, rho, lam, kappa = (
+        np.array([getattr(c, name) for c in posterior.components])[component] for name in ("squares", "rho", "lam", "kappa")
+    )
+    sigma = np.sqrt(squares / rng.chisquare(posterior.dof, size=count))
+    of_run = rng.standard_normal((count, int(full.run.max()) + 1))[:, full.run]
+    of_block = rng.standard_normal((count, int(full.block.max()) + 1))[:, full.block]
+    own = rng.standard_normal((count, len(full.run)))
+    parts = np.sqrt(lam)[:, None] * of_block + np.sqrt(rho)[:, None] * of_run + np.sqrt(1.0 - rho)[:, None] * own
+    noise = sigma[:, None] * np.exp(kappa[:, None] * full.size) * parts
+    coefficients = np.empty((count, len(posterior.designs[0])))
+    blocks = find_blocks(posterior.layout)
+    fitted_noise = noise[:, rows]
+    for index in np.unique(component):
+        mine = component == index
+        c = posterior.components[index]
+        solved, _ = blocks.solve(posterior.columns[:, posterior.designs[c.design]], rho=c.rho, lam=c.lam, kappa=c.kappa)
+        coefficients[mine] = c.coefficients + fitted_noise[mine] @ solved @ c.covariance
+    return Draws(component, sigma, coefficients, noise)
+
+
+def interval(samples: Array, confidence: float) -> tuple[Array, Array]:
+    """Equal-tailed interval over the first axis."""
+    low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return low, high
+
+
+def decided_pairs(gaps: Array, samples: Array, *, confidence: float) -> tuple[npt.NDArray[np.bool_], float]:
+    """Which of the gaps (pairs,) differ from zero, all decisions together wrong with probability at most 1 - confidence.
+
+    Step-down maximum test on the bootstrap (Westfall and Young 1993; Romano and Wolf 2005): a gap counts as decided when it exceeds, in its
+    own standard errors, the quantile of the largest deviation among all gaps not yet decided; two-sided. samples (B, pairs).
+    Also returns the last critical value.
+    """
+    spread = samples.std(axis=0)
+    spread = np.where(spread > 0, spread, np.inf)
+    deviations = np.abs(samples - samples.mean(axis=0)) / spread
+    strength = np.abs(gaps) / spread
+    decided = np.zeros(len(gaps), dtype=bool)
+    critical = float(np.quantile(deviations.max(axis=1), confidence))
+    while True:
+        fresh = ~decided & (strength > critical)
+        if not fresh.any():
+            return decided, critical
+        decided |= fresh
+        if decided.all():
+            return decided, critical
+        critical = float(np.quantile(deviations[:, ~decided].max(axis=1), confidence))

@@ -1,0 +1,61 @@
+"""Jaccard similarity of pairs of documents: exact on their shingles, or estimated from their signatures.
+
+Only the shingles (signatures) of the documents of one block of pairs are in memory: `BLOCK_BYTES` or one pair, twice
+while they are gathered. Partials may be memory-mapped: a block reads each of its documents once, in file order.
+The estimate, the share of equal minima, has the standard error sqrt(s (1 - s) / minima): .045 at s = .65 for 112.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from curate.dedup.corpus import Corpus
+from curate.kernels.minhash import jaccard_pairs
+
+BLOCK_BYTES = 128 << 20
+
+Similarity = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Rows left, rows right (int64[pairs] each) -> similarity, float64[pairs]."""
+
+
+def exact_jaccard(corpus: Corpus, sizes: np.ndarray) -> Similarity:
+    """Jaccard of the sets of shingles; `sizes` int64[rows] is the number of distinct shingles of each document."""
+
+    def similarity(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        found = np.empty(len(left))
+        for block in _blocks(8 * (sizes[left] + sizes[right])):
+            rows, places = np.unique(np.concatenate([left[block], right[block]]), return_inverse=True)
+            lists = corpus.take("shingles", rows)
+            lengths = np.concatenate([np.diff(array.offsets.to_numpy()) for array in lists])
+            hashes = np.concatenate([array.flatten().to_numpy() for array in lists])
+            offsets = np.concatenate(([0], np.cumsum(lengths)))
+            half = len(places) // 2
+            found[block] = jaccard_pairs(offsets, hashes, places[:half], places[half:])
+        return found
+
+    return similarity
+
+
+def estimated_jaccard(corpus: Corpus, minima: int) -> Similarity:
+    """Share of equal minima."""
+
+    def similarity(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        found = np.empty(len(left))
+        for block in _blocks(np.full(len(left), 8 * minima)):
+            rows, places = np.unique(np.concatenate([left[block], right[block]]), return_inverse=True)
+            signatures = corpus.bytes_at("signature", rows, np.uint32)
+            half = len(places) // 2
+            found[block] = (signatures[places[:half]] == signatures[places[half:]]).mean(axis=1)
+        return found
+
+    return similarity
+
+
+def _blocks(costs: np.ndarray) -> Iterator[slice]:
+    total = np.cumsum(costs)
+    start = 0
+    while start < len(costs):
+        spent = total[start - 1] if start else 0
+        end = max(int(np.searchsorted(total, spent + BLOCK_BYTES, side="right")), start + 1)
+        yield slice(start, end)
+        start = end

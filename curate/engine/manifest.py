@@ -1,0 +1,86 @@
+"""Manifests: JSON that says what a part or a stage is made of. A part counts once its manifest names it.
+
+Data files are written under their final names first, the part's manifest last; whoever finds no manifest, or files that
+do not match it, does the part again. Nothing relies on rename, so the same holds in an object store.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from curate.fingerprints import file_fingerprint, write_json
+
+
+def part_manifest(folder: Path, number: int, kind: str = "part") -> Path:
+    """Path of the manifest of one part; kind is `part`, `partial` or `state`."""
+    return folder / f"{kind}-{number:05d}.json"
+
+
+def read_valid(path: Path, *, verify: bool = False) -> dict[str, Any] | None:
+    """The manifest at `path` if it is whole and its files are there with their sizes (and hashes, with `verify`)."""
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        files = manifest["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not there or half-written: the part is done again
+    for file in files.values():
+        data = path.parent / file["name"]
+        if not data.exists() or data.stat().st_size != file["bytes"]:
+            return None
+        if verify and file_fingerprint(data) != file["hash"]:
+            return None
+    return dict(manifest)
+
+
+def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    """Write a manifest; its data files must be whole on the disk already."""
+    write_json(path, manifest)
+
+
+def file_entry(path: Path, rows: int) -> dict[str, Any]:
+    """How a manifest names a data file that was written without a writer that hashes."""
+    return {"name": path.name, "bytes": path.stat().st_size, "rows": rows, "hash": file_fingerprint(path)}
+
+
+def merge_funnel(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The funnel of a stage from the funnels of its parts: counts added, steps in order."""
+    merged: list[dict[str, Any]] = []
+    for part in parts:
+        for number, row in enumerate(part["funnel"]):
+            if number == len(merged):
+                merged.append({"step": row["step"]})
+            _add(merged[number], row)
+    return merged
+
+
+def _add(total: dict[str, Any], row: dict[str, Any]) -> None:
+    for key, value in row.items():
+        if key == "step":
+            continue
+        if isinstance(value, dict):
+            _add(total.setdefault(key, {}), value)
+        else:
+            total[key] = total.get(key, 0) + value
+
+
+def merge_histograms(parts: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Histograms by rule, counts added over parts."""
+    merged: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        for rule, histogram in part["histograms"].items():
+            if rule not in merged:
+                merged[rule] = {**histogram, "counts": list(histogram["counts"])}
+            else:
+                merged[rule]["counts"] = [
+                    a + b for a, b in zip(merged[rule]["counts"], histogram["counts"], strict=True)
+                ]
+    return merged
+
+
+def merge_samples(parts: list[dict[str, Any]], most: int) -> dict[str, list[dict[str, Any]]]:
+    """Samples by rule: the `most` with the smallest keys over all parts, so that parts do not matter."""
+    merged: dict[str, list[dict[str, Any]]] = {}
+    for part in parts:
+        for rule, samples in part["samples"].items():
+            merged.setdefault(rule, []).extend(samples)
+    return {rule: sorted(samples, key=lambda sample: sample["key"])[:most] for rule, samples in merged.items()}

@@ -1,0 +1,282 @@
+"""Recipes: sources, artifacts, steps and outputs as a YAML file, validated with file, line and field in every error.
+
+A step is found by its name in STEPS, or by import path: a step of the user's own, or any datatrove block. A recipe from
+a stranger may name built-in steps only (`builtin_only`).
+"""
+
+import difflib
+import importlib
+import importlib.metadata
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from curate.errors import RecipeError
+from curate.yamlfile import Field, YamlFile, load_yaml
+
+STEPS = {
+    "extract": "curate.extract:Extract",
+    "language": "curate.filters.language:Language",
+    "gopher_quality": "curate.filters.gopher:GopherQuality",
+    "gopher_repetition": "curate.filters.gopher:GopherRepetition",
+    "c4": "curate.filters.c4:C4",
+    "fineweb": "curate.filters.fineweb:FineWeb",
+    "quality": "curate.filters.quality:Quality",
+    "minhash": "curate.dedup.minhash:MinHash",
+    "exact": "curate.dedup.exact:Exact",
+}
+"""Built-in steps by name."""
+
+MATERIALISE = "materialise"
+"""Stands among the steps where data is to be written, so that recipes with an equal prefix share it."""
+
+ARTIFACTS = {"fasttext": "curate.models.artifacts:FastTextArtifact"}
+"""Kinds of artifacts by name."""
+
+
+@dataclass(frozen=True)
+class StepSpec:
+    """One step as data: how to build it anywhere, and what of it enters a fingerprint."""
+
+    name: str
+    """Its name in the recipe."""
+    path: str
+    """`module:Class`."""
+    parameters: str
+    """The recipe's parameters as JSON; artifacts still by name."""
+    where: str
+    """`file, line, field`, for errors."""
+
+    def build(self, files: dict[str, str] | None = None) -> Any:
+        """The step itself; `files` gives the path of each artifact that its parameters name."""
+        kind = load_class(self.path)
+        parameters = json.loads(self.parameters)
+        for field in getattr(kind, "artifact_fields", ()):
+            if isinstance(parameters.get(field), str) and files and parameters[field] in files:
+                parameters[field] = files[parameters[field]]
+        if is_ours(kind):
+            return TypeAdapter(kind).validate_python(parameters)
+        from curate.engine.datatrove_step import DatatroveStep
+
+        return DatatroveStep(path=self.path, parameters=parameters)
+
+
+@dataclass(frozen=True)
+class ArtifactSpec:
+    """One artifact as data."""
+
+    name: str
+    path: str
+    parameters: str
+    where: str
+
+    def build(self) -> Any:
+        """The artifact's description (a pydantic dataclass with `build`)."""
+        return TypeAdapter(load_class(self.path)).validate_python(json.loads(self.parameters))
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """Where the records come from: a reader's name, its parameters and its file patterns."""
+
+    reader: str
+    files: tuple[str, ...]
+    parameters: str
+    where: str
+
+    def build(self) -> Any:
+        """The reader."""
+        from curate.readers import reader_class
+
+        return TypeAdapter(reader_class(self.reader)).validate_python(json.loads(self.parameters))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe that passed validation."""
+
+    name: str
+    path: Path
+    source: SourceSpec
+    artifacts: dict[str, ArtifactSpec]
+    steps: tuple[StepSpec, ...]
+    output: dict[str, str]
+    """Writer's name -> folder."""
+
+    @property
+    def folder(self) -> Path:
+        """What relative paths in the recipe are relative to."""
+        return self.path.parent
+
+
+class _RecipeFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    description: str = ""
+    source: dict[str, Any]
+    artifacts: dict[str, dict[str, Any]] = {}
+    steps: list[str | dict[str, Any]]
+    output: dict[str, str] = {}
+
+
+def load_recipe(path: Path, *, source: str | None = None, builtin_only: bool = False) -> Recipe:
+    """Read and validate a recipe; `source` replaces the file pattern of its source.
+
+    Raises RecipeError, one line a problem, each naming file, line and field.
+    """
+    file = load_yaml(path)
+    raw = file.parse(_RecipeFile, file.data)
+    if not raw.name or not all(letter.isalnum() or letter in "-_." for letter in raw.name) or raw.name[0] == ".":
+        raise file.error(("name",), f"a name has letters, digits, '-', '_' and '.' (found {raw.name!r}).")
+    known = frozenset(raw.artifacts)
+    return Recipe(
+        name=raw.name,
+        path=path.resolve(),
+        source=_source(file, raw.source, source),
+        artifacts={name: _artifact(file, name, value) for name, value in raw.artifacts.items()},
+        steps=tuple(_step(file, number, value, known, builtin_only) for number, value in enumerate(raw.steps)),
+        output=_output(file, raw.output),
+    )
+
+
+def _source(file: YamlFile, value: dict[str, Any], override: str | None) -> SourceSpec:
+    from curate.readers import READERS
+
+    at: Field = ("source",)
+    if len(value) != 1:
+        raise file.error(
+            at,
+            f"a source is one reader with its files, such as {{warc: 'crawl/*.warc.gz'}}; "
+            f"readers are {', '.join(READERS)}.",
+        )
+    ((reader, given),) = value.items()
+    if reader not in READERS:
+        raise file.error((*at, reader), f"no reader has this name; readers are {', '.join(READERS)}.")
+    parameters = dict(given) if isinstance(given, dict) else {"files": given}
+    patterns = override if override is not None else parameters.pop("files", None)
+    parameters.pop("files", None)
+    files = [patterns] if isinstance(patterns, str) else patterns
+    if not isinstance(files, list) or not files or not all(isinstance(item, str) and item for item in files):
+        raise file.error((*at, reader), "name the files: a path or pattern, a list of them, or {files: ..., ...}.")
+    file.parse(TypeAdapter(READERS[reader]), parameters, (*at, reader))
+    return SourceSpec(reader, tuple(files), _json(file, parameters, at), file.where((*at, reader)))
+
+
+def _step(
+    file: YamlFile, number: int, value: str | dict[str, Any], artifacts: frozenset[str], builtin_only: bool
+) -> StepSpec:
+    at: Field = ("steps", number)
+    if isinstance(value, str):
+        name, parameters = value, {}
+    elif len(value) == 1:
+        ((name, parameters),) = value.items()
+        at = (*at, name)
+    else:
+        raise file.error(at, "a step is a name, or one name with its parameters; start each step with '- '.")
+    if parameters is None:
+        parameters = {}
+    if not isinstance(parameters, dict):
+        raise file.error(at, f"the parameters of a step are fields, such as {{min_words: 50}} (found {parameters!r}).")
+    if name == MATERIALISE:
+        if parameters:
+            raise file.error(at, f"{MATERIALISE} has no parameters.")
+        return StepSpec(name, "", "{}", file.where(at))
+    path = _step_path(file, at, name, builtin_only)
+    try:
+        kind = load_class(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise file.error(at, f"the step cannot be imported: {error}.") from error
+    _check_kind(file, at, name, kind)
+    if is_ours(kind):
+        file.parse(TypeAdapter(kind), parameters, at)
+        for field in kind.artifact_fields:
+            named = parameters.get(field)
+            if isinstance(named, str) and named not in artifacts and not (file.path.parent / named).exists():
+                there = f"artifacts are {', '.join(sorted(artifacts))}" if artifacts else "the recipe has no artifacts"
+                raise file.error((*at, field), f"{named!r} is neither an artifact nor a file; {there}.")
+            if isinstance(named, str) and named not in artifacts:
+                parameters = {**parameters, field: str((file.path.parent / named).resolve())}
+    spec = StepSpec(name, path, _json(file, parameters, at), file.where(at))
+    if not is_ours(kind):
+        try:
+            spec.build()
+        except (TypeError, ValueError, ImportError) as error:
+            raise file.error(at, f"{kind.__name__} does not take these parameters: {error}.") from error
+    return spec
+
+
+def _step_path(file: YamlFile, at: Field, name: str, builtin_only: bool) -> str:
+    if name in STEPS:
+        return STEPS[name]
+    if "." not in name:
+        close = difflib.get_close_matches(name, STEPS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"built-in steps are {', '.join(STEPS)}."
+        raise file.error(at, f"no step has the name {name!r}; {hint}")
+    if builtin_only:
+        raise file.error(at, f"{name!r} is an import path, and this recipe may name built-in steps only.")
+    return name if ":" in name else ":".join(name.rsplit(".", 1))
+
+
+def _check_kind(file: YamlFile, at: Field, name: str, kind: Any) -> None:
+    from datatrove.pipeline.base import PipelineStep
+    from datatrove.pipeline.readers.base import BaseReader
+    from datatrove.pipeline.writers.disk_base import DiskWriter
+
+    if not isinstance(kind, type) or not issubclass(kind, PipelineStep):
+        raise file.error(at, f"{name} is not a datatrove PipelineStep.")
+    if issubclass(kind, BaseReader | DiskWriter):
+        raise file.error(at, f"{name} reads or writes files: use `source` and `output` of the recipe instead.")
+
+
+def _artifact(file: YamlFile, name: str, value: dict[str, Any]) -> ArtifactSpec:
+    at: Field = ("artifacts", name)
+    if len(value) != 1 or next(iter(value)) not in ARTIFACTS:
+        raise file.error(at, f"an artifact is one kind with its parameters; kinds are {', '.join(ARTIFACTS)}.")
+    ((kind, parameters),) = value.items()
+    if not isinstance(parameters, dict):
+        raise file.error((*at, kind), "the parameters of an artifact are fields.")
+    file.parse(TypeAdapter(load_class(ARTIFACTS[kind])), parameters, (*at, kind))
+    return ArtifactSpec(name, ARTIFACTS[kind], _json(file, parameters, at), file.where((*at, kind)))
+
+
+def _output(file: YamlFile, value: dict[str, str]) -> dict[str, str]:
+    from curate.writers import WRITERS
+
+    for kind in value:
+        if kind not in WRITERS:
+            raise file.error(("output", kind), f"no writer has this name; writers are {', '.join(WRITERS)}.")
+    return value
+
+
+def _json(file: YamlFile, value: Any, at: Field) -> str:
+    try:
+        return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise file.error(at, f"parameters are plain data: {error}.") from None
+
+
+@cache
+def load_class(path: str) -> Any:
+    """The class at `module:Class`."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def is_ours(kind: Any) -> bool:
+    """True for steps of our base class, false for plain datatrove blocks."""
+    from curate.steps import Step
+
+    return isinstance(kind, type) and issubclass(kind, Step)
+
+
+def library_versions(names: tuple[str, ...]) -> dict[str, str]:
+    """Installed versions of the distributions that can change a step's output."""
+    try:
+        return {name: importlib.metadata.version(name) for name in names}
+    except importlib.metadata.PackageNotFoundError as error:
+        raise RecipeError(f"The package {error.name} is not installed, and a step of the recipe needs it.") from None

@@ -1,0 +1,243 @@
+"""From a recipe to stages: where data is written, what a stage is made of, and the fingerprint that names its folder.
+
+A stage ends after an extraction, at `materialise`, and before and after an exchange, so that recipes with an equal
+prefix share it. Its fingerprint hashes its steps (names, versions, parameters, artifacts by content), and its parent's
+fingerprint or its source's reader and files by content. Workers, paths and executors never enter.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curate.engine.recipe import (
+    MATERIALISE,
+    ArtifactSpec,
+    Recipe,
+    SourceSpec,
+    StepSpec,
+    is_ours,
+    library_versions,
+    load_class,
+)
+from curate.errors import InputError
+from curate.fingerprints import ContentMemory, fingerprint
+from curate.readers import InputFile
+
+FORMAT = 1
+"""Version of the engine's part and ledger format; enters every fingerprint."""
+
+
+@dataclass(frozen=True)
+class PlannedArtifact:
+    """An artifact with its sources resolved; its fingerprint is known before it is made."""
+
+    spec: ArtifactSpec
+    positives: tuple[Path, ...]
+    negatives: "Plan | tuple[Path, ...]"
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a plan."""
+
+    steps: tuple[StepSpec, ...]
+    source: SourceSpec | None
+    """The reader of the first stage."""
+    inputs: tuple[InputFile, ...]
+    """The files of the first stage, one part each."""
+    parent: "Stage | None"
+    artifacts: tuple[PlannedArtifact, ...]
+    """The artifacts that its steps name."""
+    exchange: bool
+    fingerprint: str
+
+    @property
+    def label(self) -> str:
+        """What people see: the names of the steps."""
+        names = [step.name.rpartition(".")[2] for step in self.steps]
+        return "+".join(([f"read {self.source.reader}"] if self.source else []) + names) or "copy"
+
+    @property
+    def folder_name(self) -> str:
+        """Name of the folder below `stages/`."""
+        last = (self.steps[-1].name if self.steps else self.source.reader if self.source else "copy").rpartition(".")[2]
+        return f"{last}-{self.fingerprint[:16]}"
+
+    @property
+    def lineage(self) -> "tuple[Stage, ...]":
+        """This stage and all before it, first to last."""
+        return (*self.parent.lineage, self) if self.parent else (self,)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe and its last stage."""
+
+    recipe: Recipe
+    last: Stage
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """First to last."""
+        return self.last.lineage
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of the source's files."""
+        return sum(file.size for file in self.stages[0].inputs)
+
+
+class Planner:
+    """Plans recipes against the contents of their files; recipes sampled by artifacts are planned once."""
+
+    def __init__(self, memory: ContentMemory) -> None:
+        self.memory = memory
+        self._open: list[Path] = []
+
+    def plan(self, recipe: Recipe) -> Plan:
+        """The stages of `recipe`. Raises RecipeError or InputError that names the file and the field."""
+        if recipe.path in self._open:
+            chain = " -> ".join(path.name for path in [*self._open, recipe.path])
+            raise InputError(f"Recipes sample each other in a circle: {chain}.")
+        self._open.append(recipe.path)
+        try:
+            artifacts = {name: self._artifact(recipe, spec) for name, spec in recipe.artifacts.items()}
+            stage: Stage | None = None
+            for number, steps in enumerate(_cut(recipe.steps)):
+                stage = self._stage(recipe, steps, stage if number else None, artifacts)
+            assert stage is not None
+            return Plan(recipe, stage)
+        finally:
+            self._open.pop()
+
+    def _stage(
+        self, recipe: Recipe, steps: tuple[StepSpec, ...], parent: Stage | None, artifacts: dict[str, PlannedArtifact]
+    ) -> Stage:
+        source, inputs = None, ()
+        if parent is None:
+            source = recipe.source
+            reader = source.build()
+            inputs = tuple(reader.files(list(source.files), base=recipe.folder))
+            origin: Any = {
+                "reader": [source.reader, reader.version, plain(reader.parameters()), _libraries(reader)],
+                "files": [[file.name, self._content(file)] for file in inputs],
+            }
+        else:
+            origin = parent.fingerprint
+        used: dict[str, PlannedArtifact] = {}
+        identities = [self._identity(step, artifacts, used) for step in steps]
+        return Stage(
+            steps=steps,
+            source=source,
+            inputs=inputs,
+            parent=parent,
+            artifacts=tuple(used.values()),
+            exchange=any(_is_exchange(step) for step in steps),
+            fingerprint=fingerprint({"format": FORMAT, "origin": origin, "steps": identities}),
+        )
+
+    def _content(self, file: InputFile) -> list[Any] | str:
+        path = Path(file.path)
+        return self.memory.of(path) if "://" not in file.path and path.exists() else [file.size, file.etag]
+
+    def _identity(
+        self, spec: StepSpec, artifacts: dict[str, PlannedArtifact], used: dict[str, PlannedArtifact]
+    ) -> dict[str, Any]:
+        step, kind = spec.build(), load_class(spec.path)
+        parameters = plain(step.parameters())
+        for field in step.artifact_fields:
+            value = parameters.get(field)
+            if isinstance(value, str) and value in artifacts:
+                used[value] = artifacts[value]
+                parameters[field] = {"artifact": artifacts[value].fingerprint}
+            elif isinstance(value, str):
+                parameters[field] = {"file": self.memory.of(Path(value))}
+        return {
+            "step": spec.name if is_ours(kind) and "." not in spec.name else spec.path,
+            "version": step.version,
+            "parameters": parameters,
+            "libraries": _libraries(step),
+        }
+
+    def _artifact(self, recipe: Recipe, spec: ArtifactSpec) -> PlannedArtifact:
+        from curate.engine.recipe import load_recipe
+        from curate.readers import list_files
+
+        artifact = spec.build()
+        positives = tuple(Path(file.path) for file in list_files(list(artifact.positive), base=recipe.folder))
+        sample = artifact.negative.sample
+        negatives: Plan | tuple[Path, ...]
+        content: Any
+        if isinstance(sample, str) and (path := _recipe_path(recipe, sample)):
+            negatives = self.plan(load_recipe(path))
+            content = negatives.last.fingerprint
+        else:
+            patterns = [sample] if isinstance(sample, str) else list(sample)
+            try:
+                negatives = tuple(Path(file.path) for file in list_files(patterns, base=recipe.folder))
+            except InputError as error:
+                raise InputError(f"{spec.where}.negative.sample: neither a recipe nor files: {error}") from None
+            content = [self.memory.of(path) for path in negatives]
+        identity = {
+            "kind": artifact.kind,
+            "version": artifact.version,
+            "parameters": {k: v for k, v in plain(artifact.parameters()).items() if k != "positive"},
+            "positives": [self.memory.of(path) for path in positives],
+            "negatives": content,
+            "libraries": _libraries(artifact),
+        }
+        return PlannedArtifact(spec, positives, negatives, fingerprint(identity))
+
+
+def _libraries(thing: Any) -> dict[str, str]:
+    return library_versions(getattr(thing, "libraries", ()))
+
+
+def _recipe_path(recipe: Recipe, name: str) -> Path | None:
+    for candidate in (recipe.folder / name, recipe.folder / f"{name}.yaml"):
+        if candidate.suffix in (".yaml", ".yml") and candidate.exists():
+            return candidate
+    return None
+
+
+def _cut(steps: tuple[StepSpec, ...]) -> list[tuple[StepSpec, ...]]:
+    """Groups of steps, one a stage: an extraction or `materialise` ends one, an exchange is one of its own."""
+    groups: list[list[StepSpec]] = [[]]
+    for step in steps:
+        if step.name == MATERIALISE:
+            groups.append([])
+        elif _is_exchange(step):
+            groups += [[step], []]
+        else:
+            groups[-1].append(step)
+            if step.name == "extract":
+                groups.append([])
+    # The first group reads the source, steps or not; others without steps would only copy.
+    return [tuple(group) for number, group in enumerate(groups) if group or not number]
+
+
+def _is_exchange(spec: StepSpec) -> bool:
+    from curate.steps import Exchange
+
+    kind = load_class(spec.path)
+    return isinstance(kind, type) and issubclass(kind, Exchange)
+
+
+def plain(value: Any) -> Any:
+    """Parameters as plain JSON data: sets sorted, tuples as lists, paths as text, dataclasses by their fields."""
+    import dataclasses
+
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if hasattr(value, "model_dump"):
+        return plain(value.model_dump())
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(plain(item) for item in value)
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value

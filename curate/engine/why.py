@@ -1,0 +1,108 @@
+"""`curate why`: what became of one record. Reads the ledgers of a run's stages; nothing is run again but what asks.
+
+The record is named by its id, or by its URL (found in the parts of the first stage, or among what the reader refused).
+For a document that a filter dropped, the later filters of its stage are asked too, so that the answer lists every rule
+that it fails, not only the first.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from curate.documents import Batch
+from curate.engine.recipe import Recipe
+from curate.engine.run import Engine
+from curate.engine.stages import Stage
+from curate.errors import InputError
+
+
+def why(recipe: Recipe, record: str, *, work: Path) -> Iterator[str]:
+    """Lines that say, stage by stage, what became of `record`. Raises InputError if the run is not there or no
+    ledger knows the record."""
+    from curate.engine.executors import executor_for
+
+    plan = Engine(work, executor_for(1)).plan(recipe)
+    folders = [(stage, work / "stages" / stage.folder_name) for stage in plan.stages]
+    if not (folders[0][1] / "manifest.json").exists():
+        raise InputError(
+            f"{work}: this recipe was not run here with these files; run `curate run {recipe.path}` first."
+        )
+    key, known = record, False
+    if found := _id_of_url(folders[0][1], record):
+        key = found
+        yield f"{record} is {key}"
+    for stage, folder in folders:
+        if not (folder / "manifest.json").exists():
+            yield f"stage {stage.label}: not finished"
+            break
+        rows = _ledger_rows(folder, key)
+        for part, row in rows:
+            known = True
+            yield _sentence(stage, row)
+            if row["fate"] == "dropped" and not stage.exchange:
+                yield from _other_rules(stage, folder, part, row, work)
+        if known and not any(row["fate"] in ("kept", "edited") for _, row in rows):
+            break
+    if not known:
+        raise InputError(f"No ledger of {recipe.name} in {work} has the record {record!r}; give an id or an exact URL.")
+
+
+def _id_of_url(folder: Path, url: str) -> str | None:
+    for path in sorted(folder.glob("part-*.parquet")):
+        table = pq.read_table(path, columns=["id", "url"], filters=[("url", "=", url)])
+        if table.num_rows:
+            return str(table.column("id")[0].as_py())
+    return None
+
+
+def _ledger_rows(folder: Path, key: str) -> list[tuple[int, dict[str, Any]]]:
+    found = []
+    for path in sorted(folder.glob("ledger-*.parquet")):
+        table = pq.read_table(path, filters=[("id", "=", key)])
+        found += [(int(path.stem.rpartition("-")[2]), row) for row in table.to_pylist()]
+    return found
+
+
+def _sentence(stage: Stage, row: dict[str, Any]) -> str:
+    where = f"({row['source']} at {row['offset']})"
+    fate = row["fate"]
+    if fate == "kept":
+        return f"kept by      {stage.label}"
+    if fate == "edited":
+        return f"kept by      {stage.label}; edited by {row['edited_by']}: {row['edited_bytes']:,} bytes"
+    if fate == "failed":
+        return f"failed in    {row['step']} {where}: {row['error']}"
+    value = "" if row["value"] is None else f": {row['value']:.6g}"
+    asked = "" if row["threshold"] is None else f", the rule asks {row['threshold']:.6g}"
+    survivor = "" if row["survivor"] is None else f"; kept in its place: {row['survivor']}"
+    return f"{fate} by {row['step']} {where}: {row['rule'] or row['step']}{value}{asked}{survivor}"
+
+
+def _other_rules(stage: Stage, folder: Path, part: int, row: dict[str, Any], work: Path) -> Iterator[str]:
+    """The other rules of the stage's filters that the document fails, asked of the text as it entered the stage."""
+    from curate.steps import Filter
+
+    if stage.parent is None:
+        return
+    path = work / "stages" / stage.parent.folder_name / f"part-{part:05d}.parquet"
+    table = pq.read_table(path, filters=[("id", "=", row["id"])])
+    if not table.num_rows:
+        return
+    batch = Batch(table.combine_chunks().to_batches()[0].slice(0, 1))
+    failing = []
+    for spec in stage.steps:
+        if spec.parameters and any(field in json.loads(spec.parameters) for field in ("model",)):
+            continue
+        step = spec.build()
+        if isinstance(step, Filter):
+            signals = step.measure(batch)
+            for rule in step.rules():
+                if rule.name != row["rule"] and rule.fails(signals[rule.signal])[0]:
+                    value = float(signals[rule.signal][0])
+                    asked = float(rule.threshold_for(signals[rule.signal])[0])
+                    failing.append(f"{rule.name} {value:.4g} against {asked:.4g}")
+    if failing:
+        yield f"             also fails {'; '.join(failing)}"

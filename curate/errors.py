@@ -1,0 +1,36 @@
+"""One small tree of errors. A message is a sentence: what was wrong, where (file, record, line, field), what to do.
+
+The command line prints the message of a CurateError and exits with 2; any other exception is a bug of ours.
+"""
+
+
+class CurateError(Exception):
+    """Base of all errors that a user can act on."""
+
+
+class RecipeError(CurateError):
+    """A recipe, study or ladder file is wrong; the message names file, line and field."""
+
+
+class InputError(CurateError):
+    """An input file cannot be used at all (single bad records become ledger rows instead)."""
+
+
+class StageError(CurateError):
+    """A part of a stage failed; the message names stage, part, file, record and carries the traceback."""
+
+
+class ReconciliationError(StageError):
+    """Records in != kept + dropped + failed: the stage does not add up and its output must not be used."""
+
+
+class MismatchError(CurateError):
+    """Two things that must agree do not (fingerprint, procedure, schema); the message names the field."""
+
+
+class TrainingError(CurateError):
+    """A proxy training cannot go on (diverged, too few tokens, damaged checkpoint)."""
+
+
+class MeasurementError(CurateError):
+    """A measurements table cannot be used; the message names the column and the row."""

@@ -1,0 +1,71 @@
+"""Fingerprints: the hash that names what was computed from what. Equal inputs give equal names in every clone.
+
+BLAKE2b, 16 bytes, over canonical JSON (sorted keys) or over a file's bytes. Contents of local files are hashed once and
+remembered by size and mtime; remote files are known by size and etag. Where and how a stage ran never enters.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+CHUNK = 1 << 20
+
+
+def fingerprint(value: Any) -> str:
+    """32 hex digits for any JSON-like value; dataclasses, sets and paths must be turned into plain data first."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def file_fingerprint(path: Path) -> str:
+    """32 hex digits for the bytes of a local file."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class ContentMemory:
+    """Content hashes remembered by path, size and mtime in one JSON file; `verify` hashes again."""
+
+    def __init__(self, path: Path, *, verify: bool = False) -> None:
+        self.path = path
+        self.verify = verify
+        self._seen: set[str] = set()
+        self._known: dict[str, list[Any]] = {}
+        if path.exists():
+            try:
+                self._known = json.loads(path.read_text())
+            except (ValueError, OSError):
+                self._known = {}  # only a memory: everything is hashed again
+
+    def of(self, path: Path) -> str:
+        """The fingerprint of a local file's content."""
+        key, status = str(path.resolve()), path.stat()
+        stamp = [status.st_size, status.st_mtime_ns]
+        known = self._known.get(key)
+        if known and known[:2] == stamp and (not self.verify or key in self._seen):
+            return str(known[2])
+        digest = file_fingerprint(path)
+        self._known[key] = [*stamp, digest]
+        self._seen.add(key)
+        return digest
+
+    def save(self) -> None:
+        """Write the memory; it is never needed for a result."""
+        write_json(self.path, self._known)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, whole."""
+    import os
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with fresh.open("w", encoding="utf-8") as file:
+        json.dump(value, file, ensure_ascii=False, indent=1, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

@@ -1,0 +1,440 @@
+"""C4's edit: which lines of a text stay, and the text they make (Raffel et al. 2020, 2.2).
+
+Rules and their order are those of datatrove 0.10 (`c4_filters.py`), with two differences. Sentences are counted by a rule of
+our own (see `_count_sentences`) in place of a tokeniser for each language. Phrases are found whatever the case of their
+ASCII letters; Python's `lower` also makes a k of the Kelvin sign. A line is copied once, edited and judged in the new buffer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from curate.kernels import characters as character
+from curate.kernels.characters import character_table, properties_of
+from curate.kernels.compile import inlined, kernel
+from curate.kernels.memory import (
+    BLOCK,
+    ONE,
+    ZERO,
+    address_of,
+    code_point,
+    copy_bytes,
+    count_code_points,
+    first_bits,
+    load_byte,
+    phrase_masks,
+    sentence_masks,
+    store_byte,
+    trailing_zeros,
+)
+from curate.kernels.strings import string_array
+from curate.kernels.text_index import TextIndex
+from curate.kernels.trimming import ends_in_ellipsis, last_code_point, skip_space, trim_space
+
+COUNTS = (
+    "lines",
+    "kept_lines",
+    "sentences",
+    "citations",
+    "long_word_lines",
+    "no_terminal_punctuation_lines",
+    "few_words_lines",
+    "javascript_lines",
+    "policy_lines",
+)
+"""int64 columns: lines of the text, lines kept, sentences in these, citations removed, lines dropped by each rule"""
+
+_PADDING = BLOCK + 8  # masks of a line's last block read past its end
+
+_JAVASCRIPT = 1
+_LOREM_IPSUM = 2
+_POLICY = 4
+_CURLY_BRACKET = 8
+_SQUARE_BRACKET = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class C4Lines:
+    """The edited texts, and what was found."""
+
+    text: pa.Array
+    """the kept lines of each text, type of the input; unchanged where lorem_ipsum or curly_bracket drops the page"""
+    columns: dict[str, np.ndarray]
+    """COUNTS, and bool: lorem_ipsum, curly_bracket (the first of the two that was met)"""
+
+
+@inlined
+def _spells(address, end, word):  # type: ignore[no-untyped-def]
+    """Whether the bytes at an address are those of `word`, in lower case, whatever their case."""
+    if address + len(word) > end:
+        return False
+    for i in range(len(word)):
+        byte = load_byte(address + i)
+        if 65 <= byte <= 90:
+            byte |= np.uint8(32)
+        if byte != word[i]:
+            return False
+    return True
+
+
+@inlined
+def _phrase_at(start, address, end, phrases):  # type: ignore[no-untyped-def]
+    """Which phrase begins at an address of the line [start, end); for "cookies", what stands before it counts too."""
+    javascript, lorem_ipsum, terms, privacy, cookie_policy, cookies, uses, use_of, use = phrases
+    if _spells(address, end, javascript):
+        return _JAVASCRIPT
+    if _spells(address, end, lorem_ipsum):
+        return _LOREM_IPSUM
+    if _spells(address, end, terms) or _spells(address, end, privacy) or _spells(address, end, cookie_policy):
+        return _POLICY
+    if _spells(address, end, cookies):
+        if address - start >= len(uses) and _spells(address - len(uses), address, uses):
+            return _POLICY
+        if address - start >= len(use_of) and _spells(address - len(use_of), address, use_of):
+            return _POLICY
+        if address - start >= len(use) and _spells(address - len(use), address, use):
+            return _POLICY
+    return 0
+
+
+@inlined
+def _look(start, end, phrases):  # type: ignore[no-untyped-def]
+    """What a line holds: any of the phrases, `{`, `[`, as bits. Reads up to 67 bytes past its end."""
+    found = 0
+    for low in range(0, end - start, BLOCK):
+        square, curly, candidates = phrase_masks(start + low)
+        valid = first_bits(end - start - low)
+        if square & valid != ZERO:
+            found |= _SQUARE_BRACKET
+        if curly & valid != ZERO:
+            found |= _CURLY_BRACKET
+        candidates &= valid
+        while candidates != ZERO:
+            found |= _phrase_at(start, start + low + trailing_zeros(candidates), end, phrases)
+            candidates &= candidates - ONE
+    return found
+
+
+@inlined
+def _citation_end(address, end, characters, edit, citation_needed):  # type: ignore[no-untyped-def]
+    """Address after the `[12]`, `[]`, `[edit]` or `[citation needed]` that begins here, or `address` if none does."""
+    if _exactly(address, end, edit):
+        return address + len(edit)
+    if _exactly(address, end, citation_needed):
+        return address + len(citation_needed)
+    position = address + 1
+    while position < end:
+        point, size = code_point(position, end)
+        if point == 93:
+            return position + 1
+        if properties_of(characters, point) & character.DIGIT == 0:
+            break
+        position += size
+    return address
+
+
+@inlined
+def _exactly(address, end, word):  # type: ignore[no-untyped-def]
+    if address + len(word) > end:
+        return False
+    for i in range(len(word)):
+        if load_byte(address + i) != word[i]:
+            return False
+    return True
+
+
+@inlined
+def _remove_citations(start, end, characters, marks):  # type: ignore[no-untyped-def]
+    """Close the gaps where citations were, in place; returns the new end and how many there were."""
+    edit, citation_needed = marks
+    count = 0
+    target = position = start
+    while position < end:
+        byte = load_byte(position)
+        if byte == 91:
+            after = _citation_end(position, end, characters, edit, citation_needed)
+            if after > position:
+                count += 1
+                position = after
+                continue
+        store_byte(target, byte)
+        target += 1
+        position += 1
+    return target, count
+
+
+@inlined
+def _count_words(start, end, enough, characters):  # type: ignore[no-untyped-def]
+    """Words between whitespace, as `str.split` gives them; stops at `enough`."""
+    count = 0
+    while count < enough:
+        start = skip_space(start, end, characters)
+        if start == end:
+            break
+        count += 1
+        start = _word_end(start, end, characters)
+    return count
+
+
+@inlined
+def _word_end(start, end, characters):  # type: ignore[no-untyped-def]
+    while start < end:
+        point, size = code_point(start, end)
+        if properties_of(characters, point) & character.NOT_SPACE == 0:
+            break
+        start += size
+    return start
+
+
+@inlined
+def _has_long_word(start, end, max_chars, characters, limit):  # type: ignore[no-untyped-def]
+    """Whether a word between whitespace has more than `max_chars` code points."""
+    if end - start <= max_chars:
+        return False
+    start = skip_space(start, end, characters)
+    while start < end:
+        after = _word_end(start, end, characters)
+        if after - start > max_chars and count_code_points(start, after - start, limit) > max_chars:
+            return True
+        start = skip_space(after, end, characters)
+    return False
+
+
+@inlined
+def _ends_a_sentence(start, end):  # type: ignore[no-untyped-def]
+    """Whether a line ends in . ? ! " or ', and not in three full stops."""
+    if end == start:
+        return False
+    last = load_byte(end - 1)
+    if last == 46:
+        return not (end - start >= 3 and load_byte(end - 2) == 46 and load_byte(end - 3) == 46)
+    return last == 63 or last == 33 or last == 34 or last == 39
+
+
+@inlined
+def _is_closer(point):  # type: ignore[no-untyped-def]
+    """A quotation mark or bracket that may stand between a sentence's last mark and the space."""
+    if point < 128:
+        return point == 34 or point == 39 or point == 41 or point == 93 or point == 125
+    return (
+        point == 0xBB
+        or 0x2018 <= point <= 0x201F
+        or (0x3009 <= point <= 0x3011 and point & 1 == 1)
+        or point == 0xFF09
+        or point == 0xFF3D
+        or point == 0xFF5D
+    )
+
+
+@inlined
+def _after_initial(start, address, characters):  # type: ignore[no-untyped-def]
+    """Whether one upper-case letter, alone or after another full stop, stands before an address."""
+    if address == start:
+        return False
+    point, size = last_code_point(start, address)
+    if properties_of(characters, point) & character.UPPER_CASE == 0:
+        return False
+    if address - size == start:
+        return True
+    point, _ = last_code_point(start, address - size)
+    return point == 46 or properties_of(characters, point) & (character.NOT_SPACE | character.NOT_PUNCTUATION) == 0
+
+
+@inlined
+def _count_sentences(start, end, characters):  # type: ignore[no-untyped-def]
+    """Sentences of a line. Reads up to 63 bytes past its end.
+
+    One ends at a run of terminal marks and the quotation marks and brackets that close it, if whitespace or the line's end
+    follows (nothing has to follow marks from U+3000 on: Chinese, Japanese). It goes on if the next character is a
+    lower-case letter, or if the run is one full stop after an initial ("J. Smith", "U.S. Army"). What is left over at the
+    line's end is one more.
+    """
+    count = 0
+    done = start  # up to here, sentences are counted
+    for low in range(0, end - start, BLOCK):
+        marks, leads = sentence_masks(start + low)
+        candidates = (marks | leads) & first_bits(end - start - low)
+        while candidates != ZERO:
+            address = start + low + trailing_zeros(candidates)
+            candidates &= candidates - ONE
+            if address < done:
+                continue
+            point, size = code_point(address, end)
+            if properties_of(characters, point) & character.TERMINAL == 0:
+                continue
+            after = address
+            tight = False
+            closing = False
+            while after < end:
+                point, size = code_point(after, end)
+                if properties_of(characters, point) & character.TERMINAL != 0 and not closing:
+                    tight |= point >= 0x3000
+                elif _is_closer(point):
+                    closing = True
+                else:
+                    break
+                after += size
+            following = skip_space(after, end, characters)
+            if following < end:
+                if following == after and not tight:
+                    done = after
+                    continue
+                point, _ = code_point(following, end)
+                if properties_of(characters, point) & character.LOWER_CASE != 0:
+                    done = after
+                    continue
+                single = after == address + 1 and load_byte(address) == 46
+                if single and _after_initial(start, address, characters):
+                    done = after
+                    continue
+            count += 1
+            done = following
+            start_of_rest = following
+            if start_of_rest == end:
+                return count
+    if skip_space(done, end, characters) < end or count == 0:
+        count += 1
+    return count
+
+
+@kernel
+def _edit(rows, data, offsets, lines, rules, phrases, marks, characters, out, out_offsets, counts, pages):  # type: ignore[no-untyped-def]
+    terminal_punctuation, min_words, max_word_length, citations, javascript, policy, lorem_ipsum, curly_bracket = rules
+    limit = address_of(data, data.shape[0])
+    first_line, line_starts, line_ends = lines
+    base = address_of(out, 0)
+    target = base
+    for i in range(rows.shape[0]):
+        row = rows[i]
+        text, size = address_of(data, offsets[row]), offsets[row + 1] - offsets[row]
+        begin = target
+        kept = 0
+        page = 0
+        for j in range(first_line[row], first_line[row + 1]):
+            counts[0, i] += 1
+            start = skip_space(text + line_starts[j], text + line_ends[j], characters)
+            end = trim_space(start, text + line_ends[j], characters)
+            if max_word_length >= 0 and _has_long_word(start, end, max_word_length, characters, limit):
+                counts[4, i] += 1
+                continue
+            line = target + (kept > 0)  # leave room for the newline before it
+            line_end = line + (end - start)
+            copy_bytes(line, start, end - start)
+            found = _look(line, line_end, phrases)
+            if citations and found & _SQUARE_BRACKET != 0:
+                line_end, removed = _remove_citations(line, line_end, characters, marks)
+                counts[3, i] += removed
+                if removed > 0:
+                    found = _look(line, line_end, phrases)
+            if terminal_punctuation and not _ends_a_sentence(line, line_end):
+                counts[5, i] += 1
+                continue
+            if _count_words(start, end, min_words, characters) < min_words:
+                counts[6, i] += 1
+                continue
+            if lorem_ipsum and found & _LOREM_IPSUM != 0:
+                page = 1
+                break
+            if javascript and found & _JAVASCRIPT != 0:
+                counts[7, i] += 1
+                continue
+            if curly_bracket and found & _CURLY_BRACKET != 0:
+                page = 2
+                break
+            if policy and found & _POLICY != 0:
+                counts[8, i] += 1
+                continue
+            counts[2, i] += _count_sentences(line, line_end, characters)
+            if kept > 0:
+                store_byte(target, np.uint8(10))
+            kept += 1
+            target = line_end
+        counts[1, i] = kept
+        pages[i] = page
+        if page != 0:
+            copy_bytes(begin, text, size)
+            target = begin + size
+        else:
+            start = skip_space(begin, target, characters)
+            end = trim_space(start, target, characters)
+            if start > begin:
+                for q in range(end - start):
+                    store_byte(begin + q, load_byte(start + q))
+            target = begin + (end - start)
+        out_offsets[i + 1] = target - base
+    return target - base
+
+
+
+_PHRASES = tuple(
+    np.frombuffer(phrase, dtype=np.uint8)
+    for phrase in (
+        b"javascript",
+        b"lorem ipsum",
+        b"terms of use",
+        b"privacy policy",
+        b"cookie policy",
+        b"cookies",
+        b"uses ",
+        b"use of ",
+        b"use ",
+    )
+)
+_MARKS = tuple(np.frombuffer(mark, dtype=np.uint8) for mark in (b"[edit]", b"[citation needed]"))
+
+
+def c4_lines(
+    index: TextIndex,
+    *,
+    terminal_punctuation: bool = True,
+    min_words: int = 3,
+    max_word_length: int = 1000,
+    citations: bool = True,
+    javascript: bool = True,
+    policy: bool = True,
+    lorem_ipsum: bool = True,
+    curly_bracket: bool = True,
+) -> C4Lines:
+    """Edit texts line by line (lines of `str.splitlines`) as C4 does; the rules, in their order:
+
+    a line is dropped if a word has more than `max_word_length` code points; its citations are removed; it is dropped if it
+    does not end in terminal punctuation, or had fewer than `min_words` words; "lorem ipsum" drops the page; "javascript"
+    drops the line; `{` drops the page; a policy phrase drops the line. A number of -1 switches its rule off. The rule of
+    five sentences is left to the caller (column `sentences`).
+    """
+    size = int(index.n_bytes.sum())
+    out = np.empty(size + _PADDING, dtype=np.uint8)
+    out_offsets = np.zeros(len(index) + 1, dtype=np.int64)
+    counts = np.zeros((len(COUNTS), len(index)), dtype=np.int64)
+    pages = np.zeros(len(index), dtype=np.int8)
+    rules = (
+        terminal_punctuation,
+        min_words,
+        max_word_length,
+        citations,
+        javascript,
+        policy,
+        lorem_ipsum,
+        curly_bracket,
+    )
+    used = _edit(
+        index.rows,
+        index.data,
+        index.offsets,
+        index.split_lines,
+        rules,
+        _PHRASES,
+        _MARKS,
+        character_table(),
+        out,
+        out_offsets,
+        counts,
+        pages,
+    )
+    columns: dict[str, np.ndarray] = dict(zip(COUNTS, counts, strict=True))
+    columns["lorem_ipsum"] = pages == 1
+    columns["curly_bracket"] = pages == 2
+    return C4Lines(text=string_array(out[:used], out_offsets, index.kind), columns=columns)

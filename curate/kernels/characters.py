@@ -1,0 +1,86 @@
+"""The table of characters: word-break class, flags and lower case of each code point (Unicode, all planes).
+
+`word_break.npz` is made by `make_word_break.py`. It has two stages: a page number for each 256 code points, and pages.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from curate.kernels.compile import inlined
+from curate.kernels.memory import load_int32, load_uint16
+
+# Word_Break property values of UAX #29; every other one is 0.
+CLASSES = {
+    "ALetter": 1,
+    "Hebrew_Letter": 2,
+    "Numeric": 3,
+    "ExtendNumLet": 4,
+    "Katakana": 5,
+    "MidLetter": 6,
+    "MidNum": 7,
+    "MidNumLet": 8,
+    "Single_Quote": 9,
+    "Double_Quote": 10,
+    "Extend": 11,
+    "Format": 12,
+    "ZWJ": 13,
+    "WSegSpace": 14,
+    "CR": 15,
+    "LF": 16,
+    "Newline": 17,
+    "Regional_Indicator": 18,
+}
+CLASS = 0x1F
+LETTER = 0x20
+NOT_PUNCTUATION = 0x40
+LETTER_OR_NUMBER = 0x80
+# 0x100 is left free for words.py.
+NOT_SPACE = 0x4000
+TERMINAL = 0x200
+PICTOGRAPH = 0x400
+LOWER_CASE = 0x800
+UPPER_CASE = 0x1000
+DIGIT = 0x2000
+
+
+class CharacterTable(NamedTuple):
+    """Addresses of the table's arrays, which live as long as the process; what kernels take as `characters`."""
+
+    property_page: int
+    """uint16[4352]: page of a code point's properties"""
+    properties: int
+    """uint16[256 * pages]: class and flags"""
+    lower_page: int
+    """uint16[4352]: page of a code point's lower case"""
+    lower: int
+    """int32[256 * pages]: what to add to a code point for its simple lower case"""
+
+
+@cache
+def _arrays() -> dict[str, np.ndarray]:
+    with np.load(Path(__file__).with_name("word_break.npz")) as stored:
+        return {name: stored[name] for name in CharacterTable._fields}
+
+
+def character_table() -> CharacterTable:
+    """The table, read once."""
+    return CharacterTable(*(_arrays()[name].ctypes.data for name in CharacterTable._fields))
+
+
+@inlined
+def properties_of(characters, point):  # type: ignore[no-untyped-def]
+    """The class and flags of a code point."""
+    page = load_uint16(characters.property_page + 2 * (point >> 8))
+    return load_uint16(characters.properties + 2 * ((page << 8) | (point & 255)))
+
+
+@inlined
+def lower_case_of(characters, point):  # type: ignore[no-untyped-def]
+    """The code point's simple lower case."""
+    page = load_uint16(characters.lower_page + 2 * (point >> 8))
+    return point + load_int32(characters.lower + 4 * ((page << 8) | (point & 255)))

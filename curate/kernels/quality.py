@@ -1,0 +1,227 @@
+"""Signals of Gopher's quality rules, of FineWeb's own rules and of mC4's paragraph rule, from a TextIndex to columns.
+
+Definitions are those of datatrove 0.10 (`gopher_quality_filter.py`, `fineweb_quality_filter.py`, `c4_filters.py`), with one
+difference: it cuts words with spaCy's rules for a language, we cut at UAX #29 word boundaries. Given the same words, the
+same numbers. A ratio whose denominator is 0 is 0. The other families: repetition.py and c4.py, also named here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from curate.kernels.c4 import C4Lines, c4_lines
+from curate.kernels.characters import TERMINAL, character_table, properties_of
+from curate.kernels.compile import inlined, kernel
+from curate.kernels.hashing import hash_range, hash_strings
+from curate.kernels.memory import (
+    BLOCK,
+    ONE,
+    TOP,
+    ZERO,
+    address_of,
+    block_address,
+    count_code_points,
+    first_bits,
+    load_byte,
+    ones,
+    symbol_masks,
+    trailing_zeros,
+)
+from curate.kernels.ratio import ratio
+from curate.kernels.repetition import gopher_repetition
+from curate.kernels.sets import add_to_set, table_bits
+from curate.kernels.text_index import TextIndex
+from curate.kernels.trimming import ends_in_ellipsis, last_code_point, skip_space, starts_with_bullet, trim_space
+from curate.kernels.words import LETTER, NOT_PUNCTUATION, word_length
+
+__all__ = [
+    "STOP_WORDS",
+    "C4Lines",
+    "c4_lines",
+    "fineweb_quality",
+    "gopher_quality",
+    "gopher_repetition",
+    "paragraph_lines",
+]
+
+STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
+"""Gopher's (Rae et al. 2021, A.1.1); matched as they are written, lower case."""
+
+
+@inlined
+def _count_symbols(text, size, limit, spare):  # type: ignore[no-untyped-def]
+    """How often `#` occurs, and "..." (without overlap) or the character for it."""
+    hashes = ellipses = 0
+    free = 0  # where the next "..." may begin
+    for low in range(0, size, BLOCK):
+        sharp, dot, lead = symbol_masks(block_address(text + low, limit, spare))
+        valid = first_bits(size - low)
+        hashes += ones(sharp & valid)
+        pair = dot & valid & ((dot >> ONE) | (ONE << TOP))  # a full stop before another, or at the block's end
+        while pair != ZERO:
+            position = low + trailing_zeros(pair)
+            pair &= pair - ONE
+            if position >= free and position + 3 <= size and ends_in_ellipsis(text, text + position + 3):
+                ellipses += 1
+                free = position + 3
+        lead &= valid
+        while lead != ZERO:
+            position = low + trailing_zeros(lead)
+            lead &= lead - ONE
+            if position + 3 <= size and ends_in_ellipsis(text, text + position + 3):
+                ellipses += 1
+    return hashes, ellipses
+
+
+@kernel
+def _gopher_quality(rows, data, offsets, words, lines, stop_slots, characters, scratch, counts):  # type: ignore[no-untyped-def]
+    limit, spare = address_of(data, data.shape[0]), address_of(scratch, 0)
+    first_word, starts, ends, hashes, flags = words
+    first_line, line_starts, line_ends = lines
+    stop_mask = np.uint64(stop_slots.shape[0] - 1)
+    stop_seen = np.zeros(stop_slots.shape[0], np.int64)
+    for i in range(rows.shape[0]):
+        row = rows[i]
+        text, size = address_of(data, offsets[row]), offsets[row + 1] - offsets[row]
+        n_words = n_chars = n_alphabetic = n_stops = 0
+        for j in range(first_word[row], first_word[row + 1]):
+            flag = flags[j]
+            n_alphabetic += (flag & LETTER) != 0
+            if flag & NOT_PUNCTUATION != 0:
+                n_words += 1
+                n_chars += word_length(text, starts[j], ends[j], flag, limit)
+            slot = hashes[j] & stop_mask
+            while stop_slots[slot] != ZERO:
+                if stop_slots[slot] == hashes[j]:
+                    n_stops += stop_seen[slot] != i + 1
+                    stop_seen[slot] = i + 1
+                    break
+                slot = (slot + ONE) & stop_mask
+        n_bullets = n_ellipsis_lines = 0
+        for j in range(first_line[row], first_line[row + 1]):
+            start, end = text + line_starts[j], text + line_ends[j]
+            n_bullets += starts_with_bullet(skip_space(start, end, characters), end)
+            n_ellipsis_lines += ends_in_ellipsis(start, trim_space(start, end, characters))
+        n_hashes, n_ellipses = _count_symbols(text, size, limit, spare)
+        counts[0, i] = n_words
+        counts[1, i] = n_chars
+        counts[2, i] = n_alphabetic
+        counts[3, i] = n_stops
+        counts[4, i] = n_bullets
+        counts[5, i] = n_ellipsis_lines
+        counts[6, i] = n_hashes
+        counts[7, i] = n_ellipses
+
+
+def _stop_word_slots(stop_words: Sequence[str]) -> np.ndarray:
+    """An open table of the stop words' hashes: uint64[a power of two], 0 where empty."""
+    bits = 4
+    while (1 << bits) < 8 * len(stop_words):
+        bits += 1
+    slots = np.zeros(1 << bits, dtype=np.uint64)
+    for hashed in hash_strings(pa.array(list(dict.fromkeys(stop_words)), type=pa.string())):
+        slot = int(hashed) & (len(slots) - 1)
+        while slots[slot]:
+            slot = (slot + 1) & (len(slots) - 1)
+        slots[slot] = hashed
+    return slots
+
+
+def gopher_quality(index: TextIndex, *, stop_words: Sequence[str] = STOP_WORDS) -> dict[str, np.ndarray]:
+    """Signals of Gopher's quality rules, a column each of len(index).
+
+    words (int64: words that are not pure symbols), tokens (int64: all words), mean_word_length (code points of those that
+    are not pure symbols), and shares: hash_to_words, ellipsis_to_words, alphabetic_words (with a letter), each of all
+    words; bullet_lines, ellipsis_lines of the lines of `str.splitlines`; stop_words (int64: how many different ones).
+    """
+    counts = np.empty((8, len(index)), dtype=np.int64)
+    scratch = np.empty(BLOCK, dtype=np.uint8)
+    slots = _stop_word_slots(stop_words)
+    _gopher_quality(
+        index.rows, index.data, index.offsets, index.words, index.split_lines, slots, character_table(), scratch, counts
+    )
+    words, chars, alphabetic, stops, bullets, ellipsis_lines, hashes, ellipses = counts
+    tokens = index.n_words
+    lines = index.split_lines.first[index.rows + 1] - index.split_lines.first[index.rows]
+    return {
+        "words": words,
+        "tokens": tokens,
+        "mean_word_length": ratio(chars, words),
+        "hash_to_words": ratio(hashes, tokens),
+        "ellipsis_to_words": ratio(ellipses, tokens),
+        "bullet_lines": ratio(bullets, lines),
+        "ellipsis_lines": ratio(ellipsis_lines, lines),
+        "alphabetic_words": ratio(alphabetic, tokens),
+        "stop_words": stops,
+    }
+
+
+@kernel
+def _fineweb(rows, data, offsets, code_points, lines, short_chars, long_chars, characters, counts):  # type: ignore[no-untyped-def]
+    limit = address_of(data, data.shape[0])
+    first_line, line_starts, line_ends = lines
+    most = 0
+    for i in range(rows.shape[0]):
+        most = max(most, first_line[rows[i] + 1] - first_line[rows[i]])
+    slots = np.empty(1 << table_bits(most), np.uint64)
+    stamps = np.zeros(1 << table_bits(most), np.int64)
+    for i in range(rows.shape[0]):
+        row = rows[i]
+        text, size = address_of(data, offsets[row]), offsets[row + 1] - offsets[row]
+        all_ascii = code_points[row] == size
+        mask = (1 << table_bits(first_line[row + 1] - first_line[row])) - 1
+        n_lines = n_terminal = n_short = n_long = duplicate_chars = 0
+        for j in range(first_line[row], first_line[row + 1]):
+            start, end = text + line_starts[j], text + line_ends[j]
+            length = end - start
+            if not all_ascii:
+                length = count_code_points(start, end - start, limit)
+            n_long += length >= long_chars
+            if skip_space(start, end, characters) == end:
+                continue
+            n_lines += 1
+            n_short += length <= short_chars
+            last, _ = last_code_point(start, end)
+            n_terminal += properties_of(characters, last) & TERMINAL != 0
+            if add_to_set(slots, stamps, i + 1, mask, hash_range(start, end - start, limit)):
+                duplicate_chars += length
+        counts[0, i] = n_lines
+        counts[1, i] = n_terminal
+        counts[2, i] = n_short
+        counts[3, i] = n_long
+        counts[4, i] = duplicate_chars
+
+
+def _line_counts(index: TextIndex, *, short_chars: int, long_chars: int) -> np.ndarray:
+    counts = np.empty((5, len(index)), dtype=np.int64)
+    table = character_table()
+    _fineweb(
+        index.rows, index.data, index.offsets, index.code_points, index.lines, short_chars, long_chars, table, counts
+    )
+    return counts
+
+
+def fineweb_quality(index: TextIndex, *, short_line_chars: int = 30) -> dict[str, np.ndarray]:
+    """Signals of FineWeb's own rules (Penedo et al. 2024, 3.6), a column each of len(index).
+
+    lines (int64: lines between newlines that are not blank), and shares of them: terminal_punctuation_lines (ending in
+    one of datatrove's terminal characters), short_lines (at most `short_line_chars` code points); duplicate_line_chars:
+    code points of lines seen before in the text, of all but the newlines; newlines_to_words (all words).
+    """
+    lines, terminal, short, _, duplicate = _line_counts(index, short_chars=short_line_chars, long_chars=0)
+    newlines = index.lines.first[index.rows + 1] - index.lines.first[index.rows] - 1
+    return {
+        "lines": lines,
+        "terminal_punctuation_lines": ratio(terminal, lines),
+        "short_lines": ratio(short, lines),
+        "duplicate_line_chars": ratio(duplicate, index.n_chars - newlines),
+        "newlines_to_words": ratio(newlines, index.n_words),
+    }
+
+
+def paragraph_lines(index: TextIndex, *, min_chars: int = 200) -> np.ndarray:
+    """int64[len(index)]: lines of at least `min_chars` code points. mC4 (Xue et al. 2021) keeps pages with three."""
+    return _line_counts(index, short_chars=0, long_chars=min_chars)[3]

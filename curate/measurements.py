@@ -1,0 +1,51 @@
+"""The measurements table: one row a (run, budget, metric). The only thing that training and comparison share.
+
+A run is one training (dataset x scale x seed); its cooled-down decay branches at several budgets share its `run_id`.
+Written as Parquet with SCHEMA. Results from elsewhere come by `curate compare results.csv` with the same column names.
+"""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.errors import MeasurementError
+
+SCHEMA = pa.schema(
+    [
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("scale", pa.string()),  # name of the model shape, e.g. "0.2M"
+        pa.field("params", pa.float64()),  # N = blocks + norms + one V x d
+        pa.field("params_non_embedding", pa.float64()),
+        pa.field("tokens", pa.float64()),  # D, training tokens seen at this point
+        pa.field("unique_tokens", pa.float64()),  # tokens that the dataset holds
+        pa.field("flops", pa.float64()),  # C, under flops_convention
+        pa.field("flops_convention", pa.string()),  # "6ND" with N = params, or another name
+        pa.field("seed", pa.int64()),
+        pa.field("metric", pa.string(), nullable=False),  # e.g. "bits_per_byte/wiki"
+        pa.field("value", pa.float64(), nullable=False),
+        pa.field("error", pa.float64()),  # standard error of the evaluation itself; null = unknown
+        pa.field("lower_is_better", pa.bool_()),
+        pa.field("cooled_down", pa.bool_()),
+        pa.field("procedure", pa.string()),  # fingerprint of the training procedure
+        pa.field("evaluation", pa.string()),  # fingerprint of held-out sets and metric version
+        pa.field("dataset_fingerprint", pa.string()),
+        pa.field("hyperparameters", pa.string()),  # JSON
+    ]
+)
+REQUIRED = ("dataset", "metric", "value")
+
+
+def write_measurements(table: pa.Table, path: Path) -> None:
+    """Write `table` (columns of SCHEMA, any order) as Parquet."""
+    pq.write_table(table.select(SCHEMA.names).cast(SCHEMA), path, compression="zstd")
+
+
+def read_measurements(path: Path) -> pa.Table:
+    """Read our own Parquet table; raises MeasurementError naming a missing column."""
+    table = pq.read_table(path)
+    for name in REQUIRED:
+        if name not in table.column_names:
+            raise MeasurementError(f"{path}: no column {name!r}; a measurements table has {', '.join(SCHEMA.names)}.")
+    return table

@@ -1,0 +1,174 @@
+"""JSON lines (plain, gzip, zstd): one object a line becomes one document.
+
+Rows: DOCUMENT_SCHEMA, the declared `columns`, and `extra` (JSON of all other keys, sorted). `offset` is the line number
+from 1. A line that is no valid document is one failed row that says why; blank lines are ignored. orjson is strict:
+NaN, lone surrogates, NUL bytes and invalid UTF-8 are refused, not repaired.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pyarrow as pa
+from pydantic import Field, PositiveInt, field_validator
+from pydantic.dataclasses import dataclass
+
+from curate.documents import BATCH_BYTES, DOCUMENT_SCHEMA, EXTRA
+from curate.readers.base import MAX_RECORD_BYTES, Gather, InputFile, Read, Reader, column_types, one_line
+from curate.readers.window import Window
+from curate.steps import STEP_CONFIG
+
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(kw_only=True, config=STEP_CONFIG)
+class JsonlReader(Reader):
+    """Documents of JSON lines files."""
+
+    name = "jsonl"
+
+    text_key: str = "text"
+    id_key: str = "id"
+    """Key of the id, a string or an integer; a document without one gets a hash of file name and line."""
+    url_key: str = "url"
+    date_key: str = "date"
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Typed columns of the source's own, `{name: type}`; keys that are not named here go into `extra`."""
+    max_record_bytes: PositiveInt = MAX_RECORD_BYTES
+    """Longest line; a longer one fails."""
+
+    @field_validator("columns")
+    @classmethod
+    def _known_types(cls, columns: dict[str, str]) -> dict[str, str]:
+        column_types(columns)
+        if taken := sorted(set(columns) & {*DOCUMENT_SCHEMA.names, EXTRA}):
+            raise ValueError(f"column {taken[0]!r} has a meaning of its own; leave it out, its values go into `extra`")
+        return columns
+
+    @property
+    def schema(self) -> pa.Schema:
+        """DOCUMENT_SCHEMA, the declared columns, `extra`."""
+        return pa.schema([*DOCUMENT_SCHEMA, *column_types(self.columns), pa.field(EXTRA, pa.string())])
+
+    def read(self, file: InputFile) -> Iterator[Read]:
+        """The documents of one file in order."""
+        gather = Gather(file, self.schema)
+        with file.open() as stream:
+            for number, line in self._lines(Window(stream, file.size, file.name, plain_start=b"{")):
+                if isinstance(line, str):
+                    gather.fail(number, f"line {number:,}: {line}")
+                elif line.strip(b" \t\r"):
+                    self._add(number, line, gather)
+                else:
+                    gather.ignore("blank line")
+                if gather.full:
+                    yield gather.take()
+        if not gather.empty:
+            yield gather.take()
+
+    def _lines(self, window: Window) -> Iterator[tuple[int, bytes | str]]:
+        """Each line's number with its bytes, or with the sentence why it cannot be had."""
+        number = 0
+        if window.peek(3) == _BOM:
+            window.skip(3)
+        while window.fill(1):
+            block = self._block(window)
+            if block is None:
+                number += 1
+                length = self._skip_line(window)
+                yield number, f"it has {length:,} bytes, more than max_record_bytes = {self.max_record_bytes:,}"
+                continue
+            for line in block.split(b"\n"):
+                number += 1
+                yield number, line
+        if window.damage is not None:
+            yield number + 1, f"the file cannot be read from here on: {window.damage}"
+
+    def _block(self, window: Window) -> bytes | None:
+        """Whole lines without the last newline, about a batch of them; None if the next line is too long."""
+        end = window.find_last(b"\n", min(BATCH_BYTES, self.max_record_bytes + 1))
+        if end < 0:
+            end = window.find(b"\n", 0, self.max_record_bytes + 1)
+        if end >= 0:
+            block = window.take(end)
+            window.skip(1)
+            return block
+        rest = window.fill(self.max_record_bytes + 1)
+        if rest > self.max_record_bytes:
+            return None
+        if window.damage is not None:
+            window.skip(rest)  # the line that the damage cuts off is part of the damage
+            return b""
+        return window.take(rest)
+
+    @staticmethod
+    def _skip_line(window: Window) -> int:
+        length = 0
+        while present := window.fill(1 << 20):
+            end = window.find(b"\n", 0, present)
+            length += window.skip(end if end >= 0 else present)
+            if end >= 0:
+                window.skip(1)
+                break
+        return length
+
+    def _add(self, number: int, line: bytes, gather: Gather) -> None:
+        try:
+            values = orjson.loads(line)
+            row = self._row(values)
+        except (ValueError, TypeError, RecursionError) as error:
+            gather.fail(number, f"line {number:,}: {one_line(error)}")
+            return
+        key = gather.unique_id(row[0], number)
+        gather.add((key, *row[1:4], gather.file.name, number, *row[4:]), len(line))
+
+    def _row(self, values: Any) -> tuple[Any, ...]:
+        """Id, text, url, date, declared columns and extra. Raises ValueError with what is wrong with the object."""
+        if not isinstance(values, dict):
+            raise ValueError(f"it holds a JSON {_json_type(values)}, not an object")
+        text = values.pop(self.text_key, None)
+        if not isinstance(text, str):
+            found = f"is a JSON {_json_type(text)}" if text is not None else "is missing or null"
+            raise ValueError(f"the key {self.text_key!r} {found}, not a text")
+        key = values.pop(self.id_key, None)
+        if isinstance(key, bool) or not isinstance(key, str | int | None):
+            raise ValueError(f"the key {self.id_key!r} is a JSON {_json_type(key)}, not a string or an integer")
+        url, date = (self._plain(values, name) for name in (self.url_key, self.date_key))
+        own = [_typed(values.pop(name, None), name, kind) for name, kind in self.columns.items()]
+        extra = orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode() if values else None
+        return (None if key is None else str(key), text, url, date, *own, extra)
+
+    @staticmethod
+    def _plain(values: dict[str, Any], name: str) -> str | None:
+        """A string or number as text; anything else stays where it is and goes into `extra`."""
+        value = values.get(name)
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            if value is None:
+                values.pop(name, None)
+            return None
+        del values[name]
+        return str(value)
+
+
+def _typed(value: Any, name: str, kind: str) -> Any:
+    if value is None:
+        return None
+    if kind == "json":
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    if kind == "float64" and type(value) is int:
+        return float(value)
+    fits = {
+        "string": isinstance(value, str),
+        "int64": type(value) is int and -(1 << 63) <= value < 1 << 63,
+        "float64": type(value) is float,
+        "bool": type(value) is bool,
+        "list<string>": isinstance(value, list) and all(isinstance(item, str) for item in value),
+    }[kind]
+    if not fits:
+        raise ValueError(f"the key {name!r} is a JSON {_json_type(value)}, not {kind}")
+    return value
+
+
+def _json_type(value: Any) -> str:
+    names = {dict: "object", list: "array", str: "string", int: "integer", float: "number", bool: "boolean"}
+    return names.get(type(value), "null")

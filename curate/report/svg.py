@@ -1,0 +1,385 @@
+"""Charts as inline SVG: axes with ticks, lines, bands, points, spans. Static markup: no script, no network.
+
+A `Chart` maps data to pixels; marks are added in drawing order and clipped to the plot. What is not finite, or not
+positive on a log axis, is left out. Series carry `data-series`, so that the page's script can hide them by the legend.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from curate.report.axes import Axis, Number
+from curate.report.markup import Html, join, shortened, tag
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
+"""Okabe and Ito's colours for all kinds of colour vision, without the yellow that vanishes on white."""
+MARKERS = ("circle", "square", "triangle", "diamond", "inverted", "cross")
+
+
+def colour(number: int) -> str:
+    """The colour of series `number`."""
+    return PALETTE[number % len(PALETTE)]
+
+
+def marker(number: int) -> str:
+    """The marker of series `number`; colours and markers repeat at different steps, so that 24 pairs differ."""
+    return MARKERS[number % len(MARKERS)]
+
+
+@dataclass
+class Chart:
+    """One plot; the marks lie inside, labels and ticks around."""
+
+    x: Axis
+    y: Axis
+    width: float = 720
+    height: float = 400
+    title: str = ""
+    left: float = 64
+    right: float = 14
+    top: float = 14
+    bottom: float = 46
+    marks: list[Html] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.title:
+            self.top += 18
+
+    @property
+    def plot_width(self) -> float:
+        """Width of the inner plot in pixels."""
+        return self.width - self.left - self.right
+
+    @property
+    def plot_height(self) -> float:
+        """Height of the inner plot in pixels."""
+        return self.height - self.top - self.bottom
+
+    def at(self, x: Number, y: Number) -> tuple[float, float] | None:
+        """Pixels within the inner plot; kept near it, so that no browser sees absurd coordinates."""
+        across, up = self.x.place(x), self.y.place(y)
+        if across is None or up is None:
+            return None
+        return _near(across) * self.plot_width, (1 - _near(up)) * self.plot_height
+
+    def line(
+        self,
+        xs: Sequence[Number],
+        ys: Sequence[Number],
+        stroke: str,
+        *,
+        width: float = 2,
+        dash: str | None = None,
+        series: object = None,
+        opacity: float | None = None,
+        hint: str | None = None,
+    ) -> None:
+        """A line through the points, broken where one cannot be drawn."""
+        for run in _runs(self.at(x, y) for x, y in zip(xs, ys, strict=True)):
+            self.marks.append(
+                tag(
+                    "path",
+                    *_hint(hint),
+                    attributes={
+                        "d": _path(run),
+                        "fill": "none",
+                        "stroke": stroke,
+                        "stroke-width": width,
+                        "stroke-dasharray": dash,
+                        "stroke-linejoin": "round",
+                        "stroke-opacity": opacity,
+                        "data-series": series,
+                    },
+                )
+            )
+
+    def band(
+        self,
+        xs: Sequence[Number],
+        lows: Sequence[Number],
+        highs: Sequence[Number],
+        fill: str,
+        *,
+        opacity: float = 0.16,
+        series: object = None,
+    ) -> None:
+        """The area between two lines."""
+        pairs = [(self.at(x, low), self.at(x, high)) for x, low, high in zip(xs, lows, highs, strict=True)]
+        for run in _runs(None if a is None or b is None else (a, b) for a, b in pairs):
+            outline = [high for _, high in run] + [low for low, _ in reversed(run)]
+            self.marks.append(
+                tag(
+                    "path",
+                    attributes={
+                        "d": _path(outline) + "Z",
+                        "fill": fill,
+                        "fill-opacity": opacity,
+                        "data-series": series,
+                        "class": "band",
+                    },
+                )
+            )
+
+    def point(
+        self,
+        x: Number,
+        y: Number,
+        fill: str,
+        *,
+        shape: str = "circle",
+        hint: str | None = None,
+        series: object = None,
+        radius: float = 4,
+        low: Number = None,
+        high: Number = None,
+    ) -> None:
+        """A marker, with an error bar from low to high where these are given."""
+        place = self.at(x, y)
+        if place is None:
+            return
+        ends = self.at(x, low), self.at(x, high)
+        if ends[0] and ends[1]:
+            self.marks.append(_stroke(place[0], ends[0][1], place[0], ends[1][1], fill, series=series, width=1.2))
+        drawn = {"d": _marker_path(shape, *place, radius), "fill": fill, "stroke": "#fff", "stroke-width": 0.8}
+        self.marks.append(tag("path.point", *_hint(hint), attributes=drawn | {"data-series": series}))
+
+    def bar(self, low: float, high: float, value: float, fill: str, *, base: float = 0.0, hint: str = "") -> None:
+        """A bar over [low, high] on the x axis, from `base` up to `value`."""
+        start, end = self.at(low, value), self.at(high, base)
+        if start is None or end is None or end[1] - start[1] <= 0:
+            return
+        self.marks.append(
+            tag(
+                "rect",
+                *_hint(hint),
+                attributes={
+                    "x": start[0],
+                    "y": start[1],
+                    "width": max(0.5, end[0] - start[0] - 0.6),
+                    "height": max(0.8, end[1] - start[1]),
+                    "fill": fill,
+                },
+            )
+        )
+
+    def span(self, low: float, high: float, fill: str = "#000", *, opacity: float = 0.045) -> None:
+        """A shaded range of the x axis, behind whatever comes later."""
+        start, end = self.x.place(low), self.x.place(high)
+        if start is None or end is None:
+            return
+        start, end = max(0.0, start), min(1.0, end)
+        if end > start:
+            self.marks.append(
+                tag(
+                    "rect",
+                    attributes={
+                        "x": start * self.plot_width,
+                        "y": 0,
+                        "width": (end - start) * self.plot_width,
+                        "height": self.plot_height,
+                        "fill": fill,
+                        "fill-opacity": opacity,
+                    },
+                )
+            )
+
+    def vertical(self, x: Number, stroke: str = "#555", *, dash: str | None = "2 3", label: str = "") -> None:
+        """A vertical line over the whole plot, with a word at its top."""
+        across = self.x.place(x)
+        if across is None or not -0.001 <= across <= 1.001:
+            return
+        place = across * self.plot_width
+        self.marks.append(_stroke(place, 0, place, self.plot_height, stroke, dash=dash))
+        if label:
+            turned = across > 0.6
+            self.marks.append(
+                tag(
+                    "text.small",
+                    label,
+                    attributes={
+                        "x": place + (-4 if turned else 4),
+                        "y": 11,
+                        "fill": stroke,
+                        "text-anchor": "end" if turned else "start",
+                    },
+                )
+            )
+
+    def horizontal(self, y: Number, stroke: str = "#333", *, dash: str | None = None, width: float = 1) -> None:
+        """A horizontal line over the whole plot."""
+        up = self.y.place(y)
+        if up is not None and 0 <= up <= 1:
+            height = (1 - up) * self.plot_height
+            self.marks.append(_stroke(0, height, self.plot_width, height, stroke, dash=dash, width=width))
+
+    def render(self) -> Html:
+        """The finished SVG element."""
+        inner = tag(
+            "svg",
+            self.marks,
+            attributes={
+                "x": self.left,
+                "y": self.top,
+                "width": self.plot_width,
+                "height": self.plot_height,
+                "overflow": "hidden",
+            },
+        )
+        label = self.title or f"{self.y.label} over {self.x.label}"
+        return tag(
+            "svg.chart",
+            self._title(),
+            self._grid(),
+            inner,
+            self._labels(),
+            attributes={
+                "viewBox": f"0 0 {self.width:g} {self.height:g}",
+                "width": self.width,
+                "height": self.height,
+                "role": "img",
+                "aria-label": shortened(label, 200),
+            },
+        )
+
+    def _title(self) -> Html | None:
+        if not self.title:
+            return None
+        shown = shortened(self.title, int(self.width / 7.6))
+        return tag("text.title", shown, attributes={"x": 6, "y": 15})
+
+    def _grid(self) -> Html:
+        drawn = []
+        for value, label in self.x.ticks():
+            across = self.x.place(value)
+            if across is None or not -0.001 <= across <= 1.001:
+                continue
+            x = self.left + across * self.plot_width
+            drawn.append(_stroke(x, self.top, x, self.top + self.plot_height, "#e4e6ea"))
+            place = {"x": x, "y": self.height - self.bottom + 16, "text-anchor": "middle"}
+            drawn.append(tag("text.tick", label, attributes=place))
+        for value, label in self.y.ticks():
+            up = self.y.place(value)
+            if up is None or not -0.001 <= up <= 1.001:
+                continue
+            y = self.top + (1 - up) * self.plot_height
+            drawn.append(_stroke(self.left, y, self.width - self.right, y, "#e4e6ea"))
+            drawn.append(tag("text.tick", label, attributes={"x": self.left - 7, "y": y + 4, "text-anchor": "end"}))
+        frame = {"x": self.left, "y": self.top, "width": self.plot_width, "height": self.plot_height, "fill": "none"}
+        drawn.append(tag("rect", attributes=frame | {"stroke": "#b8bcc4"}))
+        return join(drawn)
+
+    def _labels(self) -> Html:
+        across = {"x": self.left + self.plot_width / 2, "y": self.height - 8, "text-anchor": "middle"}
+        middle = self.top + self.plot_height / 2
+        up = {"x": 14, "y": middle, "text-anchor": "middle", "transform": f"rotate(-90 14 {middle:.1f})"}
+        return join(
+            [
+                tag("text.label", shortened(self.x.label, int(self.plot_width / 6)), attributes=across),
+                tag("text.label", shortened(self.y.label, int(self.plot_height / 5.6)), attributes=up),
+            ]
+        )
+
+
+def key(shape: str, fill: str) -> Html:
+    """A line with its marker, for a legend."""
+    drawn = {"d": _marker_path(shape, 13, 7, 4.2), "fill": fill, "stroke": "#fff", "stroke-width": 0.8}
+    return tag(
+        "svg.key",
+        _stroke(0, 7, 26, 7, fill, width=2),
+        tag("path", attributes=drawn),
+        attributes={"width": 26, "height": 14, "viewBox": "0 0 26 14", "aria-hidden": "true"},
+    )
+
+
+def bar_of(parts: Sequence[tuple[float, str, str]], *, width: float = 220, height: float = 12) -> Html:
+    """A bar of segments (share of the width, colour, hint) on a light ground, for a table's cell."""
+    drawn = [tag("rect", attributes={"x": 0, "y": 0, "width": width, "height": height, "fill": "#eef0f3"})]
+    start = 0.0
+    for part, fill, hint in parts:
+        length = max(0.0, min(1.0, part)) * width
+        if length > 0:
+            place = {"x": start, "y": 0, "width": max(0.6, length), "height": height, "fill": fill}
+            drawn.append(tag("rect", *_hint(hint), attributes=place))
+            start += length
+    size = {"width": width, "height": height, "viewBox": f"0 0 {width:g} {height:g}", "aria-hidden": "true"}
+    return tag("svg.bar", drawn, attributes=size)
+
+
+def interval_of(
+    low: Number, value: Number, high: Number, axis: Axis, fill: str, *, width: float = 220, height: float = 18
+) -> Html:
+    """A point with its interval against a zero line, for a table's cell; cells that share an axis can be compared."""
+    middle = height / 2
+    drawn = []
+    zero = axis.place(0.0)
+    if zero is not None and 0 <= zero <= 1:
+        drawn.append(_stroke(zero * width, 0, zero * width, height, "#888"))
+    places = [axis.place(each) for each in (low, value, high)]
+    ends = [None if place is None else max(0.0, min(1.0, place)) * width for place in places]
+    if ends[0] is not None and ends[2] is not None:
+        drawn.append(_stroke(ends[0], middle, ends[2], middle, fill, width=2))
+    if ends[1] is not None:
+        drawn.append(tag("path", attributes={"d": _marker_path("circle", ends[1], middle, 4), "fill": fill}))
+    size = {"width": width, "height": height, "viewBox": f"0 0 {width:g} {height:g}", "aria-hidden": "true"}
+    return tag("svg.bar", drawn, attributes=size)
+
+
+def _near(place: float) -> float:
+    return max(-20.0, min(21.0, place))
+
+
+def _hint(hint: str | None) -> list[Html]:
+    return [tag("title", shortened(hint, 600))] if hint else []
+
+
+def _stroke(
+    x1: float,
+    y1: float,
+    x2: float,
+    y2: float,
+    stroke: str,
+    *,
+    width: float = 1,
+    dash: str | None = None,
+    series: object = None,
+) -> Html:
+    ends = {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
+    look = {"stroke": stroke, "stroke-width": width, "stroke-dasharray": dash, "data-series": series}
+    return tag("line", attributes=ends | look)
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+
+
+Place = TypeVar("Place")
+
+
+def _runs(points: Iterable[Place | None]) -> list[list[Place]]:
+    """Stretches of two or more points without a gap."""
+    runs: list[list[Place]] = [[]]
+    for point in points:
+        if point is None:
+            runs.append([])
+        else:
+            runs[-1].append(point)
+    return [run for run in runs if len(run) > 1]
+
+
+_SHAPES = {
+    "square": ((-0.88, -0.88), (0.88, -0.88), (0.88, 0.88), (-0.88, 0.88)),
+    "triangle": ((0, -1.2), (1.1, 0.8), (-1.1, 0.8)),
+    "diamond": ((0, -1.3), (1.1, 0), (0, 1.3), (-1.1, 0)),
+    "inverted": ((0, 1.2), (1.1, -0.8), (-1.1, -0.8)),
+    "cross": (
+        (-0.4, -1.2), (0.4, -1.2), (0.4, -0.4), (1.2, -0.4), (1.2, 0.4), (0.4, 0.4),
+        (0.4, 1.2), (-0.4, 1.2), (-0.4, 0.4), (-1.2, 0.4), (-1.2, -0.4), (-0.4, -0.4),
+    ),
+}  # fmt: skip
+
+
+def _marker_path(shape: str, x: float, y: float, radius: float) -> str:
+    if shape == "circle":
+        across = 2 * radius
+        return f"M{x - radius:.1f} {y:.1f}a{radius} {radius} 0 1 0 {across} 0a{radius} {radius} 0 1 0 {-across} 0Z"
+    return _path([(x + dx * radius, y + dy * radius) for dx, dy in _SHAPES[shape]]) + "Z"

@@ -1,0 +1,131 @@
+"""YAML files that people write (recipes, studies, ladders), read so that every error names file, line and field.
+
+PyYAML's node tree gives the line of each field; pydantic gives the field of each error; `explain` joins the two.
+Nothing but plain data is constructed (SafeLoader), and a key that stands twice is an error instead of a silent loss.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from curate.errors import RecipeError
+
+Field = tuple[str | int, ...]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class YamlFile:
+    """Plain data of one file, with the line of each field."""
+
+    path: Path
+    data: Any
+    lines: dict[Field, int]
+
+    def where(self, field: Iterable[str | int]) -> str:
+        """`file, line n, field` for the field or its nearest parent that stands in the file."""
+        field = tuple(field)
+        known = field
+        while known and known not in self.lines:
+            known = known[:-1]
+        return f"{self.path}, line {self.lines.get(known, 1)}, {show(field) or 'top level'}"
+
+    def error(self, field: Iterable[str | int], message: str) -> RecipeError:
+        """A RecipeError that says `message` of `field`."""
+        return RecipeError(f"{self.where(field)}: {message}")
+
+    def parse(self, kind: type[T] | TypeAdapter[T], value: Any, at: Field = ()) -> T:
+        """`value`, which stands at field `at`, as `kind`; every problem is one line of the RecipeError."""
+        adapter = kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
+        try:
+            return adapter.validate_python(value)
+        except ValidationError as error:
+            raise RecipeError("\n".join(self._explain(problem, at) for problem in error.errors())) from None
+
+    def _explain(self, problem: Any, at: Field) -> str:
+        # pydantic puts names of union members into `loc`; the longest prefix that stands in the file is the place.
+        field = at + tuple(problem["loc"])
+        if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            return f"{self.where(field)}: there is no such field here."
+        if problem["type"] in ("missing", "missing_keyword_only_argument"):
+            return f"{self.where(field)}: this field is missing."
+        message = problem["msg"].removeprefix("Value error, ")
+        given = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r:.80})"
+        return f"{self.where(field)}: {message}{given}."
+
+
+def show(field: Iterable[str | int]) -> str:
+    """A field as people write it: `steps[2].gopher_quality.min_words`."""
+    text = ""
+    for part in field:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def load_yaml(path: Path) -> YamlFile:
+    """Read `path`; raises RecipeError with the line if it is not there, not YAML, or repeats a key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read as text ({error}).") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise RecipeError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}.") from None
+    if node is None:
+        raise RecipeError(f"{path}: the file is empty.")
+    lines: dict[Field, int] = {}
+    data = _construct(node, (), lines, path, frozenset())
+    return YamlFile(path, data, lines)
+
+
+def _construct(node: yaml.Node, field: Field, lines: dict[Field, int], path: Path, above: frozenset[int]) -> Any:
+    if id(node) in above:
+        raise RecipeError(f"{path}, line {node.start_mark.line + 1}: an alias refers to itself.")
+    above = above | {id(node)}
+    lines.setdefault(field, node.start_mark.line + 1)
+    if len(lines) > 100_000:
+        raise RecipeError(f"{path}: more than 100,000 fields; aliases that multiply are refused.")
+    if isinstance(node, yaml.MappingNode):
+        result: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = _scalar(key_node, path)
+            if key in result:
+                raise RecipeError(f"{path}, line {key_node.start_mark.line + 1}: the field {key!r} stands twice.")
+            lines[(*field, key)] = key_node.start_mark.line + 1
+            result[key] = _construct(value_node, (*field, key), lines, path, above)
+        return result
+    if isinstance(node, yaml.SequenceNode):
+        return [_construct(item, (*field, number), lines, path, above) for number, item in enumerate(node.value)]
+    return _scalar(node, path)
+
+
+def _scalar(node: yaml.Node, path: Path) -> Any:
+    try:
+        value = yaml.constructor.SafeConstructor().construct_object(node)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}, line {node.start_mark.line + 1}: {getattr(error, 'problem', error)}.") from None
+    if isinstance(node, yaml.ScalarNode) and node.style is None:
+        if isinstance(value, bool) and node.value.lower() not in ("true", "false"):
+            return node.value  # YAML 1.1 reads `no` (Norwegian), `on` and `yes` as truth values
+        if isinstance(value, str):
+            return _number(value)
+    return value
+
+
+def _number(text: str) -> Any:
+    # YAML 1.1 reads 1e14 as text, and everybody who writes it means a number.
+    if text[:1].isdigit() and "e" in text.lower():
+        try:
+            return float(text)
+        except ValueError:
+            return text
+    return text

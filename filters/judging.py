@@ -1,0 +1,27 @@
+"""From signals to departures, for steps that decide by rules but are no plain `Filter` (C4, Language)."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from curate.steps import Rule, decide, departures
+
+
+def judge(rules: Sequence[Rule], signals: Mapping[str, np.ndarray], count: int) -> tuple[np.ndarray, pa.RecordBatch]:
+    """Which of `count` documents stay (bool), and the departures of the others with the first rule that each failed."""
+    first, value, threshold = decide(rules, dict(signals), count)
+    rows = np.flatnonzero(first >= 0)
+    names = [rules[number].name for number in first[rows]]
+    left = departures(rows, "dropped", rule=names, value=value[rows], threshold=threshold[rows])
+    return first < 0, left
+
+
+def switched_on(*rules: Rule) -> tuple[Rule, ...]:
+    """The rules that have a threshold: `null` in a recipe switches one off."""
+    return tuple(rule for rule in rules if rule.at_least is not None or rule.at_most is not None)
+
+
+def where_defined(values: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """A ratio as float64, NaN where its base is 0: a rule cannot fail on what does not exist."""
+    return np.where(base > 0, values.astype(np.float64), np.nan)

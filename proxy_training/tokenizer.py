@@ -1,0 +1,96 @@
+"""The one tokenizer of a study: byte-level BPE, trained on a neutral mixture and shared by all datasets.
+
+A tokenizer is a JSON file of the `tokenizers` library; its fingerprint is the hash of the file, so the same
+file is the same tokenizer everywhere. Byte-level means that every text encodes and nothing is "unknown".
+`<|endoftext|>` (id 0) separates documents; a page that *contains* these characters gets ordinary tokens for
+them, so no page can fake a border.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from curate.errors import InputError, RecipeError
+from curate.fingerprints import file_fingerprint
+
+END_OF_TEXT = "<|endoftext|>"
+SMALLEST_VOCABULARY = 257  # 256 bytes and the separator
+LONGEST_PIECE = 1_000_000  # characters that are encoded at once
+
+
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int, path: Path) -> str:
+    """Train a byte-level BPE on `texts`, write it to `path` as JSON and return its fingerprint.
+
+    The same texts in any order give the same file, byte for byte. A small mixture may hold fewer than
+    `vocab_size` different pieces: the file then has fewer entries. Raises RecipeError for a vocabulary that
+    cannot hold the bytes, InputError when there is no text to learn from.
+    """
+    if vocab_size < SMALLEST_VOCABULARY:
+        raise RecipeError(f"vocab_size is {vocab_size}; a byte-level tokenizer needs at least {SMALLEST_VOCABULARY}.")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((piece for text in texts for piece in pieces_of(text)), trainer)
+    if tokenizer.get_vocab_size() <= SMALLEST_VOCABULARY:
+        raise InputError(f"The texts given for the tokenizer {path} hold nothing to learn from; give it more text.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(path), pretty=False)
+    return tokenizer_fingerprint(path)
+
+
+def tokenizer_fingerprint(path: Path) -> str:
+    """Hash of the tokenizer file (32 hexadecimal digits)."""
+    try:
+        return file_fingerprint(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the tokenizer ({error.strerror}).") from error
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Read a tokenizer file; raises InputError when it is none, or has no `<|endoftext|>`."""
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises a bare Exception for everything
+        raise InputError(f"{path}: not a tokenizer of the `tokenizers` library ({error}).") from error
+    if tokenizer.token_to_id(END_OF_TEXT) is None:
+        raise InputError(f"{path}: the tokenizer has no {END_OF_TEXT!r} token to separate documents with.")
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # text that looks like a special token stays text; not stored in the file
+    return tokenizer
+
+
+def encode_documents(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text, without separators; long texts are cut into pieces that encode alike, to bound
+    memory."""
+    pieces = [list(pieces_of(text)) for text in texts]
+    encoded = iter(tokenizer.encode_batch_fast([piece for some in pieces for piece in some], add_special_tokens=False))
+    return [[token for _ in some for token in next(encoded).ids] for some in pieces]
+
+
+def pieces_of(text: str, *, longest: int = LONGEST_PIECE) -> Iterator[str]:
+    """Cut `text` before the last whitespace that follows a non-blank: a place where byte-level BPE never joins
+    two tokens.
+
+    Text without such a place is cut at `longest` characters: it loses at most one merge there.
+    """
+    start = 0
+    while len(text) - start > longest:
+        end = next(
+            (
+                i
+                for i in range(start + longest, start + longest - 1000, -1)
+                if text[i].isspace() and not text[i - 1].isspace()
+            ),
+            start + longest,
+        )
+        yield text[start:end]
+        start = end
+    yield text[start:]

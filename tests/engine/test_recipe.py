@@ -1,0 +1,97 @@
+"""A wrong recipe is refused with file, line and field; a right one becomes plain data."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from curate.engine.recipe import STEPS, load_class, load_recipe
+from curate.errors import RecipeError
+
+Write = Callable[..., Path]
+
+
+def _message(path: Path, **options: bool) -> str:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, **options)
+    return str(caught.value)
+
+
+def test_a_wrong_value_names_file_line_and_field(recipe: Write) -> None:
+    path = recipe("gopher_quality", "gopher_repetition", "gopher_quality: {min_words: many}")
+    message = _message(path)
+    assert f"{path}, line 7, steps[2].gopher_quality.min_words" in message
+    assert "many" in message
+
+
+def test_an_unknown_field_is_refused(recipe: Write) -> None:
+    assert "steps[0].gopher_quality.min_word: there is no such field" in _message(
+        recipe("gopher_quality: {min_word: 3}")
+    )
+
+
+def test_an_unknown_step_suggests_the_nearest(recipe: Write) -> None:
+    assert "did you mean 'gopher_quality'?" in _message(recipe("gopher_qualty"))
+
+
+def test_two_problems_are_two_lines(recipe: Write) -> None:
+    assert len(_message(recipe("gopher_quality: {min_words: x, max_words: y}")).splitlines()) == 2
+
+
+def test_an_import_path_that_does_not_exist_is_named(recipe: Write) -> None:
+    assert "cannot be imported" in _message(recipe("no.such.module.Step"))
+
+
+def test_a_strangers_recipe_may_name_built_in_steps_only(recipe: Write) -> None:
+    path = recipe("own_steps.MinChars")
+    load_recipe(path)
+    assert "built-in steps only" in _message(path, builtin_only=True)
+
+
+def test_datatrove_parameters_are_checked_when_the_recipe_is_read(recipe: Write) -> None:
+    path = recipe("datatrove.pipeline.filters.LambdaFilter: {no_such: 1}")
+    assert "does not take these parameters" in _message(path)
+
+
+def test_datatrove_writers_are_refused(recipe: Write) -> None:
+    assert "use `source` and `output`" in _message(recipe("datatrove.pipeline.writers.JsonlWriter: {output_folder: x}"))
+
+
+def test_a_repeated_key_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("name: a\nname: b\nsource: {parquet: x}\nsteps: []\n")
+    assert "line 2: the field 'name' stands twice" in _message(path)
+
+
+def test_yaml_that_is_not_yaml_names_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text("name: a\nsteps: [\n")
+    assert "not valid YAML" in _message(path)
+
+
+def test_python_objects_in_yaml_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "evil.yaml"
+    path.write_text("name: !!python/object/apply:os.system ['true']\nsource: {parquet: x}\nsteps: []\n")
+    assert "line 1" in _message(path)
+
+
+def test_an_alias_bomb_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.yaml"
+    levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 8)]
+    path.write_text("\n".join(levels))
+    assert "aliases that multiply" in _message(path)
+
+
+def test_an_artifact_that_nobody_defines_is_named(recipe: Write) -> None:
+    message = _message(recipe("quality: {model: nobody, keep: {top: 10%}}"))
+    assert "'nobody' is neither an artifact nor a file" in message
+
+
+def test_every_built_in_step_can_be_imported_and_has_a_version() -> None:
+    for path in STEPS.values():
+        assert load_class(path).version >= 1
+
+
+def test_missing_file_is_a_sentence(tmp_path: Path) -> None:
+    assert _message(tmp_path / "none.yaml").endswith("no such file.")

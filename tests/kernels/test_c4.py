@@ -1,0 +1,179 @@
+"""C4's edit against plain Python, and against datatrove's filter on the same texts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.kernels.quality import c4_lines
+from curate.kernels.text_index import TextIndex
+
+DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "text"
+
+POLICY = ["terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies"]
+PIECES = st.sampled_from(
+    ["One two three. ", "a b", " c.", "\n", "\n", "\r\n", "\x85", " ", "\xa0", ".", "...", "?", '"', "'", "[1]", "[]", "[edit]"]
+    + ["[citation needed]", "[٣]", "[x]", "[", "]", "JavaScript", "java", "script", "Lorem ipsum", "{", "Use", " of ", " cookies"]
+    + ["Terms of Use ", "privacy policy", "USES cookies", "x" * 20, "é" * 12, "。", "漢字"]
+)
+TEXTS = st.lists(st.lists(PIECES, max_size=25).map("".join), max_size=4)
+
+
+def reference(text: str, **rules: Any) -> tuple[str, dict[str, int]]:
+    terminal, min_words, max_length = rules["terminal_punctuation"], rules["min_words"], rules["max_word_length"]
+    counts = dict.fromkeys(["lines", "kept", "citations", "long", "terminal", "few", "javascript", "policy", "page"], 0)
+    kept = []
+    for line in text.splitlines():
+        counts["lines"] += 1
+        line = line.strip()
+        words = line.split()
+        if max_length != -1 and any(len(word) > max_length for word in words):
+            counts["long"] += 1
+            continue
+        if rules["citations"]:
+            line, removed = re.subn(r"\[\d*]|\[edit]|\[citation needed]", "", line)
+            counts["citations"] += removed
+        lower = line.lower()
+        if terminal and (not line.endswith((".", "?", "!", '"', "'")) or line.endswith("...")):
+            counts["terminal"] += 1
+        elif len(words) < min_words:
+            counts["few"] += 1
+        elif rules["lorem_ipsum"] and "lorem ipsum" in lower:
+            counts["page"] = 1
+            break
+        elif rules["javascript"] and "javascript" in lower:
+            counts["javascript"] += 1
+        elif rules["curly_bracket"] and "{" in line:
+            counts["page"] = 2
+            break
+        elif rules["policy"] and any(phrase in lower for phrase in POLICY):
+            counts["policy"] += 1
+        else:
+            kept.append(line)
+    counts["kept"] = len(kept)
+    return (text if counts["page"] else "\n".join(kept).strip()), counts
+
+
+RULES = st.fixed_dictionaries(
+    {
+        "terminal_punctuation": st.booleans(),
+        "min_words": st.sampled_from([-1, 0, 2, 3]),
+        "max_word_length": st.sampled_from([-1, 5, 12, 1000]),
+        "citations": st.booleans(),
+        "javascript": st.booleans(),
+        "policy": st.booleans(),
+        "lorem_ipsum": st.booleans(),
+        "curly_bracket": st.booleans(),
+    }
+)
+NAMES = {
+    "lines": "lines",
+    "kept": "kept_lines",
+    "citations": "citations",
+    "long": "long_word_lines",
+    "terminal": "no_terminal_punctuation_lines",
+    "few": "few_words_lines",
+    "javascript": "javascript_lines",
+    "policy": "policy_lines",
+}
+
+
+@given(TEXTS, RULES, st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_texts_and_counts_are_those_of_plain_python(texts: list[str], rules: dict[str, Any], large: bool) -> None:
+    array = pa.array(texts, type=pa.large_string() if large else pa.string())
+    edited = c4_lines(TextIndex.of(array), **rules)
+    edited.text.validate(full=True)
+    assert edited.text.type == array.type
+    for i, text in enumerate(texts):
+        expected, counts = reference(text, **rules)
+        assert edited.text[i].as_py() == expected
+        assert {short: edited.columns[name][i] for short, name in NAMES.items()} | {"page": counts["page"]} == counts
+        assert (edited.columns["lorem_ipsum"][i], edited.columns["curly_bracket"][i]) == (
+            counts["page"] == 1,
+            counts["page"] == 2,
+        )
+
+
+@pytest.mark.parametrize("terminal_punctuation", [True, False])
+@pytest.mark.parametrize("name", ["qa_stackexchange", "multi_osguide", "code_python", "quality_human_dclm"])
+def test_datatrove_edits_real_texts_to_the_same_bytes(name: str, terminal_punctuation: bool) -> None:
+    filters = pytest.importorskip("datatrove.pipeline.filters.c4_filters")
+    from datatrove.data import Document
+
+    path = DATA / f"{name}.parquet"
+    if not path.exists():
+        pytest.skip(f"needs {path}")
+    texts = pq.read_table(path, columns=["text"])["text"].to_pylist()[:150]
+    edited = c4_lines(TextIndex.of(pa.array(texts)), terminal_punctuation=terminal_punctuation)
+    theirs = filters.C4QualityFilter(min_num_sentences=-1, filter_no_terminal_punct=terminal_punctuation)
+    for i, text in enumerate(texts):
+        document = Document(text=text, id=str(i))
+        verdict = theirs.filter(document)
+        page = "lorem_ipsum" if edited.columns["lorem_ipsum"][i] else "curly_bracket"
+        assert verdict == ((False, page) if edited.columns[page][i] else True)
+        assert edited.text[i].as_py() == document.text
+
+
+SENTENCES = {
+    "One sentence here.": 1,
+    "One. Two! Three?": 3,
+    "No mark at the end": 1,
+    "One. and more": 1,
+    "Pi is 3.14 or so. Then more": 2,
+    'He said "stop." Then he left.': 2,
+    "J. Smith met U.S. Army men. They ran.": 2,
+    "What?! Really... Yes (no.) Done": 4,
+    "你好。再见！谢谢": 3,
+    "Ça va. Été comme hiver… Bien sûr.": 2,
+    "هل هذا؟ نعم.": 2,
+    "a.b.c": 1,
+    "x" * 70 + ". Y" + "z" * 70 + ". W.": 3,
+}
+
+
+@pytest.mark.parametrize(("line", "expected"), SENTENCES.items())
+def test_sentences_of_a_line(line: str, expected: int) -> None:
+    edited = c4_lines(TextIndex.of(pa.array([line])), terminal_punctuation=False, min_words=-1)
+    assert edited.columns["sentences"].tolist() == [expected]
+
+
+def test_sentences_come_close_to_those_of_spacy_on_real_texts() -> None:
+    spacy = pytest.importorskip("spacy")
+    path = DATA / "wiki_en.parquet"
+    if not path.exists():
+        pytest.skip(f"needs {path}")
+    texts = pq.read_table(path, columns=["text"])["text"].to_pylist()[:300]
+    ours = c4_lines(TextIndex.of(pa.array(texts)), terminal_punctuation=False, min_words=-1, curly_bracket=False)
+    splitter = spacy.blank("en")
+    splitter.add_pipe("sentencizer")
+    theirs = np.array([sum(len(list(splitter(line.strip()).sents)) for line in text.splitlines() if line.strip()) for text in texts])
+    assert np.mean(np.abs(ours.columns["sentences"] - theirs) <= 1) > 0.9
+
+
+@given(st.lists(st.binary(max_size=80), max_size=5))
+@settings(max_examples=100, deadline=None)
+def test_any_bytes_are_edited_and_the_same_way_twice(raws: list[bytes]) -> None:
+    offsets = np.cumsum([0, *map(len, raws)], dtype=np.int32)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(raws))]
+    index = TextIndex.of(pa.Array.from_buffers(pa.string(), len(raws), buffers))
+    first = c4_lines(index, terminal_punctuation=False, min_words=-1)
+    second = c4_lines(index, terminal_punctuation=False, min_words=-1)
+    assert first.text.buffers()[2].to_pybytes() == second.text.buffers()[2].to_pybytes()
+    assert len(first.text.buffers()[2]) <= sum(map(len, raws))
+    for name, column in first.columns.items():
+        assert column.tobytes() == second.columns[name].tobytes()
+
+
+def test_a_selection_is_edited_in_its_order() -> None:
+    index = TextIndex.of(pa.array(["One two three.", None, "no", "Four five six.\nno"]))
+    edited = c4_lines(index.select(np.array([3, 1, 0])))
+    assert edited.text.to_pylist() == ["Four five six.", "", "One two three."]

@@ -1,0 +1,53 @@
+"""Kernels are cached, and a cache made from other sources is never used."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import curate
+from curate.kernels.compile import source_stamp
+from curate.kernels.hashing import _hash_texts
+
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np, pyarrow as pa
+from curate.kernels import hashing
+print(hashing.__file__)
+print(hashing.hash_strings(pa.array(["a", "b" * 20]))[0])
+print(sum(hashing._hash_texts.stats.cache_hits.values()))
+"""
+
+
+def run(root: Path) -> list[str]:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(root / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(root)], capture_output=True, text=True, check=True, env=environment
+    )
+    lines = done.stdout.split()
+    assert Path(lines[0]).is_relative_to(root)
+    return lines[1:]
+
+
+def test_a_change_in_an_inlined_file_is_never_hidden_by_the_cache(tmp_path: Path) -> None:
+    source = Path(curate.__file__).parent
+    target = tmp_path / "curate"
+    shutil.copytree(source / "kernels", target / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("__init__.py", "errors.py"):
+        shutil.copy(source / name, target / name)
+    first = run(tmp_path)
+    assert first[1] == "0"
+    assert run(tmp_path) == [first[0], "1"]
+    memory = target / "kernels" / "memory.py"
+    memory.write_text(memory.read_text().replace("return load_word(address) & (", "return load_word(address) & ~("))
+    changed = run(tmp_path)
+    assert changed[1] == "0"
+    assert changed[0] != first[0]
+
+
+def test_all_kernels_carry_the_stamp_of_their_sources() -> None:
+    assert _hash_texts._cache._cache_file._source_stamp == source_stamp()

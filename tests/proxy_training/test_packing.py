@@ -1,0 +1,173 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.errors import InputError, MismatchError
+from curate.proxy_training import packing
+from curate.proxy_training.packing import (
+    Sequences,
+    TokenizedDataset,
+    open_packed,
+    pack_dataset,
+    permuted_windows,
+    same_tokenizer,
+)
+from curate.proxy_training.tokenizer import load_tokenizer, train_tokenizer
+
+from .conftest import sentences, write_documents
+
+
+def pack(world: Path, parts: list[Path], out: Path, *, fingerprint: str = "f", seed: int = 0) -> TokenizedDataset:
+    return pack_dataset(
+        parts, name="d", fingerprint=fingerprint, tokenizer=world / "tokenizer.json", out=out, seed=seed
+    )
+
+
+def documents_of(packed: TokenizedDataset) -> list[str]:
+    stream = np.array(packed.stream())
+    assert stream[-1] == 0
+    tokenizer = load_tokenizer(packed.tokenizer_path)
+    return [tokenizer.decode(some[:-1]) for some in np.split(stream, np.flatnonzero(stream == 0) + 1)[:-1]]
+
+
+def test_every_document_stands_once_and_ends_with_end_of_text(packed: TokenizedDataset) -> None:
+    texts = sentences(0, 400)
+    found = documents_of(packed)
+    assert sorted(found) == sorted(texts)
+    assert found != texts
+    assert packed.documents == 400
+    assert packed.text_bytes == sum(len(text.encode()) for text in texts)
+    assert packed.tokens == len(packed.stream())
+
+
+def test_the_cut_into_parts_does_not_change_a_byte(world: Path, tmp_path: Path, packed: TokenizedDataset) -> None:
+    table = pq.read_table(world / "documents.parquet")
+    cuts = [0, 13, 14, 200, 400]
+    parts = []
+    for start, end in zip(cuts, cuts[1:], strict=False):
+        parts.append(tmp_path / f"part-{start}.parquet")
+        pq.write_table(table.slice(start, end - start), parts[-1])
+    again = pack(world, parts[::-1], tmp_path / "packed")
+    assert (again.folder / "tokens.bin").read_bytes() == (packed.folder / "tokens.bin").read_bytes()
+
+
+def test_another_seed_is_another_order_of_the_same_documents(
+    world: Path, tmp_path: Path, packed: TokenizedDataset
+) -> None:
+    other = pack(world, [world / "documents.parquet"], tmp_path / "packed", seed=5)
+    assert documents_of(other) != documents_of(packed)
+    assert sorted(documents_of(other)) == sorted(documents_of(packed))
+
+
+def test_documents_with_one_id_have_an_order_of_their_own(world: Path, tmp_path: Path) -> None:
+    rows = [("same", text) for text in sentences(3, 20)]
+    outputs = []
+    for name, some in (("a", rows), ("b", rows[::-1])):
+        pq.write_table(
+            pa.table({"id": [i for i, _ in some], "text": [t for _, t in some]}), tmp_path / f"{name}.parquet"
+        )
+        outputs.append(pack(world, [tmp_path / f"{name}.parquet"], tmp_path / name))
+    assert documents_of(outputs[0]) == documents_of(outputs[1])
+
+
+def test_a_current_folder_is_opened_and_a_stale_one_rebuilt(world: Path, tmp_path: Path) -> None:
+    parts = [write_documents(tmp_path / "d.parquet", sentences(4, 30))]
+    first = pack(world, parts, tmp_path / "packed")
+    stamp = (first.folder / "tokens.bin").stat().st_mtime_ns
+    assert pack(world, parts, tmp_path / "packed") == first
+    assert (first.folder / "tokens.bin").stat().st_mtime_ns == stamp
+    with (first.folder / "tokens.bin").open("r+b") as file:
+        file.truncate(10)
+    assert pack(world, parts, tmp_path / "packed") == first  # damaged: built again
+    assert open_packed(first.folder, verify=True) == first
+    changed = pack(world, parts, tmp_path / "packed", fingerprint="g")
+    assert changed.fingerprint != first.fingerprint
+
+
+def test_a_flipped_bit_is_found_when_asked(world: Path, tmp_path: Path) -> None:
+    packed = pack(world, [write_documents(tmp_path / "d.parquet", sentences(4, 30))], tmp_path / "packed")
+    data = bytearray((packed.folder / "tokens.bin").read_bytes())
+    data[7] ^= 1
+    (packed.folder / "tokens.bin").write_bytes(data)
+    with pytest.raises(InputError, match=r"tokens\.bin"):
+        open_packed(packed.folder, verify=True)
+
+
+def test_bad_input_names_file_row_and_column(world: Path, tmp_path: Path) -> None:
+    def table(name: str, columns: dict[str, list]) -> Path:
+        pq.write_table(pa.table(columns), tmp_path / name)
+        return tmp_path / name
+
+    (tmp_path / "junk.parquet").write_bytes(b"PAR1 no")
+    bad = {
+        r"no-text\.parquet: no column 'text'": [table("no-text.parquet", {"id": ["a"]})],
+        r"numbers\.parquet: column 'text' is int64": [table("numbers.parquet", {"id": ["a"], "text": [1]})],
+        r"null\.parquet: row 1 has no 'text'": [table("null.parquet", {"id": ["a", "b"], "text": ["x", None]})],
+        r"junk\.parquet: cannot be read": [tmp_path / "junk.parquet"],
+        r"absent\.parquet": [tmp_path / "absent.parquet"],
+        r"'d' holds no documents": [],
+    }
+    for message, parts in bad.items():
+        with pytest.raises(InputError, match=message):
+            pack(world, parts, tmp_path / "out")
+        assert not (tmp_path / "out" / "tokens.json").exists()
+
+
+@given(st.integers(1, 300), st.integers(-(2**70), 2**70), st.integers(0, 3))
+def test_each_epoch_visits_every_window_once(windows: int, seed: int, epoch: int) -> None:
+    order = permuted_windows(np.arange(epoch * windows, (epoch + 1) * windows), windows, seed=seed)
+    assert sorted(order) == list(range(windows))
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    orders = [permuted_windows(np.arange(e * 100, (e + 1) * 100), 100, seed=s).tolist() for e in (0, 1) for s in (0, 1)]
+    assert len({tuple(order) for order in orders}) == 4
+    followers = np.diff(permuted_windows(np.arange(100_000), 100_000, seed=7))
+    assert abs(np.mean(followers == 1)) < 1e-3  # neighbours do not stay neighbours
+
+
+def test_the_order_is_the_same_in_every_version() -> None:
+    assert permuted_windows(np.arange(8), 1000, seed=42).tolist() == KNOWN_ORDER
+
+
+def test_windows_cover_the_stream_and_overlap_by_one(packed: TokenizedDataset) -> None:
+    sequences = Sequences(packed, length=32, seed=0)
+    windows = sequences.batch(0, sequences.windows)
+    stream = np.array(packed.stream()).astype(np.int64)
+    by_start = {tuple(window) for window in windows.tolist()}
+    for number in range(sequences.windows):
+        assert tuple(stream[number * 32 : number * 32 + 33].tolist()) in by_start
+    assert sequences.windows == (packed.tokens - 1) // 32
+    assert sequences.epochs(2 * sequences.windows) == 2.0
+    assert (sequences.batch(5, 3) == sequences.batch(0, 8)[5:]).all()  # a cursor is all the state there is
+
+
+def test_a_dataset_shorter_than_a_sequence_is_refused(packed: TokenizedDataset) -> None:
+    with pytest.raises(InputError, match="fewer than one sequence"):
+        Sequences(packed, length=10**6, seed=0)
+
+
+def test_two_tokenizers_in_one_ladder_are_refused(world: Path, tmp_path: Path, packed: TokenizedDataset) -> None:
+    train_tokenizer(sentences(9, 50), vocab_size=280, path=tmp_path / "tokenizer.json")
+    other = pack(tmp_path, [world / "documents.parquet"], tmp_path / "packed")
+    with pytest.raises(MismatchError, match="different tokenizers"):
+        same_tokenizer({"a": packed, "b": other})
+
+
+def test_long_documents_are_cut_into_small_batches(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = sentences(5, 50)
+    parts = [write_documents(tmp_path / "d.parquet", texts)]
+    whole = pack(world, parts, tmp_path / "whole")
+    monkeypatch.setattr(packing, "BATCH_CHARACTERS", 100)
+    pieces = pack(world, parts, tmp_path / "pieces")
+    assert (whole.folder / "tokens.bin").read_bytes() == (pieces.folder / "tokens.bin").read_bytes()
+
+
+KNOWN_ORDER: list[int] = []
