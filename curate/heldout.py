@@ -19,15 +19,17 @@ NGRAM = 13
 
 def contamination(datasets: Mapping[str, Iterable[Path]], heldout: Mapping[str, Path]) -> dict[tuple[str, str], float]:
     """(dataset, held-out set) -> share of the held-out set's distinct 13-grams that the dataset holds, 0 to 1."""
-    wanted = {name: _ngrams(_texts(path)) for name, path in heldout.items()}
+    wanted = {name: np.unique(np.concatenate(list(map(_ngrams, _texts(path))))) for name, path in heldout.items()}
     shares: dict[tuple[str, str], float] = {}
     for dataset, parts in datasets.items():
         found = {name: np.zeros(len(grams), dtype=bool) for name, grams in wanted.items()}
         for part in parts:
-            for texts in _texts(part):
-                grams = _ngrams([texts])
+            for grams in map(_ngrams, _texts(part)):
                 for name, target in wanted.items():
-                    found[name] |= np.isin(target, grams, assume_unique=True)
+                    # The held-out set is small and sorted: look each gram of the dataset up in it.
+                    if len(target):
+                        place = np.minimum(np.searchsorted(target, grams), len(target) - 1)
+                        found[name][place[target[place] == grams]] = True
         for name, hits in found.items():
             shares[dataset, name] = float(hits.mean()) if len(hits) else 0.0
     return shares
@@ -43,14 +45,11 @@ def _texts(path: Path) -> Iterable[pa.Array]:
         raise InputError(f"{path}: cannot be read as Parquet with a `text` column ({error}).") from None
 
 
-def _ngrams(batches: Iterable[pa.Array]) -> np.ndarray:
+def _ngrams(texts: pa.Array) -> np.ndarray:
+    """Hashes of the word 13-grams of a batch, repeated as they stand; documents of fewer words have none."""
     from curate.kernels.minhash import shingles
     from curate.kernels.text_index import TextIndex
 
-    found = []
-    for texts in batches:
-        index = TextIndex.of(texts)
-        # A document of fewer words gives one short shingle, which proves nothing about copying.
-        long_enough = index.select(index.n_words >= NGRAM)
-        found.append(np.unique(shingles(long_enough, NGRAM)[1]))
-    return np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.uint64)
+    index = TextIndex.of(texts)
+    # A shorter document would give one short shingle, which proves nothing about copying.
+    return shingles(index.select(index.n_words >= NGRAM), NGRAM)[1]

@@ -142,7 +142,7 @@ class Step(PipelineStep):
 
     def parameters(self) -> dict[str, Any]:
         """The values of the recipe's parameters, for the fingerprint and the card."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type]
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
     def run(self, data: "BatchStream | Iterable[Document] | None", rank: int = 0, world_size: int = 1) -> BatchStream:
         """datatrove's protocol: a stream in, a stream out; departures are counted in the step's stats."""

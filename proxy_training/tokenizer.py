@@ -83,14 +83,8 @@ def pieces_of(text: str, *, longest: int = LONGEST_PIECE) -> Iterator[str]:
     """
     start = 0
     while len(text) - start > longest:
-        end = next(
-            (
-                i
-                for i in range(start + longest, start + longest - 1000, -1)
-                if text[i].isspace() and not text[i - 1].isspace()
-            ),
-            start + longest,
-        )
+        places = range(start + longest, max(start, start + longest - 1000), -1)
+        end = next((i for i in places if text[i].isspace() and not text[i - 1].isspace()), start + longest)
         yield text[start:end]
         start = end
     yield text[start:]

@@ -18,7 +18,7 @@ from curate.comparator.points import Points
 from curate.comparator.uncertainty import Array, Component, Draws, Ints, Posterior, draw, find_blocks, fit_noise
 
 # Exponents of C that published losses follow: 0 is the logarithm; frontier exponents are .15 to .18 (Hoffmann et al. 2022), .35 is alpha.
-SHAPES = (0.0, 0.15, 0.35, 0.8)
+SHAPES = (0.0, 0.2, 0.4, 0.8)
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Gaps:
         """Badness of each member minus that of the first at compute (m,): estimate (m, k) and draws (B, m, k)."""
         flops = np.atleast_1d(np.asarray(flops, dtype=float))
         k = len(self.members) - 1
-        bases = [self._basis(flops, shape) for shape in SHAPES]
+        bases = [self.basis(flops, shape) for shape in SHAPES]
         per_draw = np.stack(bases)[np.array([c.design for c in self.posterior.components])[self.draws.component]]
         free = self.draws.coefficients[:, self.cells :].reshape(-1, k, self.terms)
         sampled = np.zeros((len(free), len(flops), k + 1))
@@ -50,9 +50,30 @@ class Gaps:
             estimate[:, 1:] += found.weight * bases[found.design] @ coefficients.T
         return estimate, sampled
 
-    def _basis(self, flops: Array, shape: float) -> Array:
-        columns = [np.ones_like(flops), bend(flops, self.low_flops, self.high_flops, shape), np.zeros_like(flops)]
-        return np.column_stack(columns[: self.terms])
+    def basis_at(self, picked: Ints, shape: float) -> Array:
+        """Columns (m, terms) at measured points."""
+        points, rows = self.points, self.rows
+        columns = [np.ones(len(picked))]
+        if self.terms == 3:
+            columns += [bend(v[picked], *ends(v[rows]), shape) for v in (points.params, points.tokens)]
+        elif self.terms == 2:
+            columns.append(bend(points.flops[picked], self.low_flops, self.high_flops, shape))
+        return np.column_stack(columns)
+
+    def basis(self, flops: Array, shape: float) -> Array:
+        """Columns (m, terms) at compute (m,), on the ladder's own trajectory."""
+        columns = [np.ones_like(flops)]
+        if self.terms == 3:
+            place, rows, points = self.points.on_trajectory(flops), self.rows, self.points
+            columns.append(bend(place["params"], *ends(points.params[rows]), shape))
+            columns.append(bend(place["tokens"], *ends(points.tokens[rows]), shape))
+        elif self.terms == 2:
+            columns.append(bend(flops, self.low_flops, self.high_flops, shape))
+        return np.column_stack(columns)
+
+
+def ends(values: Array) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
 
 
 def bend(flops: Array, low: float, high: float, shape: float) -> Array:
@@ -87,7 +108,7 @@ def pair_gaps(points: Points, *, bootstraps: int, seed: int) -> Gaps | None:
     rows &= np.isin(points.cell, together)
     members = tuple(np.unique(points.dataset[rows]).tolist())
     low, high = float(points.flops[rows].min()), float(points.flops[rows].max())
-    for terms in (3, 2, 1):
+    for terms in (3, 2, 1) if points.trajectory is not None else (2, 1):
         columns, choices = design_columns(points, rows, members, terms, low, high)
         spare = int(rows.sum()) - len(choices[0])
         if spare >= (2 if terms > 1 else 1) and all(np.linalg.matrix_rank(columns[:, c]) == len(c) for c in choices):
@@ -105,12 +126,17 @@ def design_columns(
     number = np.unique(points.cell[rows], return_inverse=True)[1]
     cells = int(number.max()) + 1
     flops = points.flops[rows]
-    slopes = [bend(flops, low, high, shape) for shape in SHAPES]
-    own = np.column_stack([np.ones_like(flops), *slopes, points.z[rows]])
+    if terms == 3:
+        families = [
+            [bend(values[rows], *ends(values[rows]), shape) for shape in SHAPES] for values in (points.params, points.tokens)
+        ]
+    else:
+        families = [[bend(flops, low, high, shape) for shape in SHAPES]]
+    own = np.column_stack([np.ones_like(flops), *(column for family in families for column in family)])
     columns = [np.eye(cells)[number]] + [own * (points.dataset[rows] == m)[:, None] for m in members[1:]]
     choices = []
     for index in range(len(SHAPES)):
-        of_member = np.array([0, 1 + index, 1 + len(SHAPES)])[:terms]
+        of_member = np.array([0, 1 + index, 1 + len(SHAPES) + index])[:terms]
         starts = cells + own.shape[1] * np.arange(len(members) - 1)
         choices.append(np.concatenate([np.arange(cells), (starts[:, None] + of_member).ravel()]))
     return np.column_stack(columns), choices
@@ -153,20 +179,16 @@ def error_with_more_runs(gaps: Gaps, pair: tuple[int, int], flops: float, block:
             fresh += 1
     picked = np.array(index)
     layout = replace(points.layout.take(picked), run=np.array(run))
-    flops_there = points.flops[picked]
     number = np.unique(points.cell[picked], return_inverse=True)[1]
     second = (points.dataset[picked] == pair[1]).astype(float)
-    typical = heaviest(gaps.posterior)
-    shape = SHAPES[typical.design]
-    own = np.column_stack(
-        [np.ones_like(flops_there), bend(flops_there, gaps.low_flops, gaps.high_flops, shape), points.z[picked]]
-    )[:, : gaps.terms]
+    shape = SHAPES[heaviest(gaps.posterior).design]
+    own = gaps.basis_at(picked, shape)
     columns = np.column_stack([np.eye(number.max() + 1)[number], own * second[:, None]])
     mean = gaps.posterior.mean
     solved, _ = find_blocks(layout).solve(columns, rho=mean("rho"), lam=mean("lam"), kappa=mean("kappa"))
     gram = columns.T @ solved
     target = np.zeros(columns.shape[1])
-    target[-gaps.terms :] = gaps._basis(np.array([flops]), shape)[0]
+    target[-gaps.terms :] = gaps.basis(np.array([flops]), shape)[0]
     solution = np.linalg.lstsq(gram, target, rcond=None)[0]
     return gaps.posterior.sigma * float(np.sqrt(max(target @ solution, 0.0)))
 

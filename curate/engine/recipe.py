@@ -171,8 +171,9 @@ def _step(
     file: YamlFile, number: int, value: str | dict[str, Any], artifacts: frozenset[str], builtin_only: bool
 ) -> StepSpec:
     at: Field = ("steps", number)
+    parameters: Any = {}
     if isinstance(value, str):
-        name, parameters = value, {}
+        name = value
     elif len(value) == 1:
         ((name, parameters),) = value.items()
         at = (*at, name)

@@ -103,6 +103,7 @@ class Engine:
         self.verify = verify
         self.memory = ContentMemory(work / "contents.json", verify=verify)
         self.planner = Planner(self.memory)
+        self._seen: set[str] = set()
 
     def plan(self, recipe: Recipe) -> Plan:
         """The stages of `recipe` with their fingerprints; hashes the source's files if they are not known yet."""
@@ -149,7 +150,9 @@ class Engine:
         folder = self._folder(stage)
         manifest = read_valid(folder / "manifest.json")
         if manifest and manifest.get("fingerprint") == stage.fingerprint and self._whole(folder, manifest):
-            self.progress.note(f"{stage.label}: already done ({manifest['records_out']:,} documents)")
+            if stage.fingerprint not in self._seen:
+                self.progress.note(f"{stage.label}: already done ({manifest['records_out']:,} documents)")
+            self._seen.add(stage.fingerprint)
             return StageResult(stage, folder, manifest)
         folder.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
@@ -163,6 +166,7 @@ class Engine:
             manifest["summary"] = json.loads((folder / "state.json").read_text())["summary"]
         _check_stage(stage, parent, manifest)
         write_manifest(folder / "manifest.json", manifest)
+        self._seen.add(stage.fingerprint)
         return StageResult(stage, folder, manifest)
 
     def _whole(self, folder: Path, manifest: dict[str, Any]) -> bool:
@@ -283,7 +287,7 @@ def _stage_manifest(stage: Stage, parts: list[dict[str, Any]], seconds: float) -
         "funnel": funnel,
         "histograms": merge_histograms(parts),
         "samples": merge_samples(parts, SAMPLES),
-        "cpu_seconds": spent,
+        "step_seconds": spent,
         "wall_seconds": seconds,
     }
 

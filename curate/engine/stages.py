@@ -114,7 +114,8 @@ class Planner:
     def _stage(
         self, recipe: Recipe, steps: tuple[StepSpec, ...], parent: Stage | None, artifacts: dict[str, PlannedArtifact]
     ) -> Stage:
-        source, inputs = None, ()
+        source: SourceSpec | None = None
+        inputs: tuple[InputFile, ...] = ()
         if parent is None:
             source = recipe.source
             reader = source.build()

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from curate.kernels import characters as character
 from curate.kernels.characters import character_table, properties_of
-from curate.kernels.compile import inlined, kernel
+from curate.kernels.compile import inlined, kernel, part
 from curate.kernels.memory import (
     BLOCK,
     ONE,
@@ -66,7 +66,7 @@ class C4Lines:
     """COUNTS, and bool: lorem_ipsum, curly_bracket (the first of the two that was met)"""
 
 
-@inlined
+@part
 def _spells(address, end, word):  # type: ignore[no-untyped-def]
     """Whether the bytes at an address are those of `word`, in lower case, whatever their case."""
     if address + len(word) > end:
@@ -80,7 +80,7 @@ def _spells(address, end, word):  # type: ignore[no-untyped-def]
     return True
 
 
-@inlined
+@part
 def _phrase_at(start, address, end, phrases):  # type: ignore[no-untyped-def]
     """Which phrase begins at an address of the line [start, end); for "cookies", what stands before it counts too."""
     javascript, lorem_ipsum, terms, privacy, cookie_policy, cookies, uses, use_of, use = phrases
@@ -100,7 +100,7 @@ def _phrase_at(start, address, end, phrases):  # type: ignore[no-untyped-def]
     return 0
 
 
-@inlined
+@part
 def _look(start, end, phrases):  # type: ignore[no-untyped-def]
     """What a line holds: any of the phrases, `{`, `[`, as bits. Reads up to 67 bytes past its end."""
     found = 0
@@ -118,7 +118,7 @@ def _look(start, end, phrases):  # type: ignore[no-untyped-def]
     return found
 
 
-@inlined
+@part
 def _citation_end(address, end, characters, edit, citation_needed):  # type: ignore[no-untyped-def]
     """Address after the `[12]`, `[]`, `[edit]` or `[citation needed]` that begins here, or `address` if none does."""
     if _exactly(address, end, edit):
@@ -136,7 +136,7 @@ def _citation_end(address, end, characters, edit, citation_needed):  # type: ign
     return address
 
 
-@inlined
+@part
 def _exactly(address, end, word):  # type: ignore[no-untyped-def]
     if address + len(word) > end:
         return False
@@ -146,7 +146,7 @@ def _exactly(address, end, word):  # type: ignore[no-untyped-def]
     return True
 
 
-@inlined
+@part
 def _remove_citations(start, end, characters, marks):  # type: ignore[no-untyped-def]
     """Close the gaps where citations were, in place; returns the new end and how many there were."""
     edit, citation_needed = marks
@@ -166,7 +166,7 @@ def _remove_citations(start, end, characters, marks):  # type: ignore[no-untyped
     return target, count
 
 
-@inlined
+@part
 def _count_words(start, end, enough, characters):  # type: ignore[no-untyped-def]
     """Words between whitespace, as `str.split` gives them; stops at `enough`."""
     count = 0
@@ -179,7 +179,7 @@ def _count_words(start, end, enough, characters):  # type: ignore[no-untyped-def
     return count
 
 
-@inlined
+@part
 def _word_end(start, end, characters):  # type: ignore[no-untyped-def]
     while start < end:
         point, size = code_point(start, end)
@@ -189,7 +189,7 @@ def _word_end(start, end, characters):  # type: ignore[no-untyped-def]
     return start
 
 
-@inlined
+@part
 def _has_long_word(start, end, max_chars, characters, limit):  # type: ignore[no-untyped-def]
     """Whether a word between whitespace has more than `max_chars` code points."""
     if end - start <= max_chars:
@@ -229,7 +229,7 @@ def _is_closer(point):  # type: ignore[no-untyped-def]
     )
 
 
-@inlined
+@part
 def _after_initial(start, address, characters):  # type: ignore[no-untyped-def]
     """Whether one upper-case letter, alone or after another full stop, stands before an address."""
     if address == start:
@@ -243,7 +243,7 @@ def _after_initial(start, address, characters):  # type: ignore[no-untyped-def]
     return point == 46 or properties_of(characters, point) & (character.NOT_SPACE | character.NOT_PUNCTUATION) == 0
 
 
-@inlined
+@part
 def _count_sentences(start, end, characters):  # type: ignore[no-untyped-def]
     """Sentences of a line. Reads up to 63 bytes past its end.
 

@@ -1,4 +1,4 @@
-"""How kernels are compiled: one decorator for what Python calls, one for what is inlined into it.
+"""How kernels are compiled: one decorator for what Python calls, others for what they consist of.
 
 Kernels are cached on disk by Numba (in `__pycache__`, or in the user's cache folder where that cannot be written), release the
 GIL, and check neither bounds nor zero divisors. Numba looks only at the file of a kernel to see whether its cache is
@@ -34,13 +34,18 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     return dispatcher
 
 
-def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function that only kernels call; it becomes part of their machine code.
+def part(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function that only kernels call, a few times a text; it becomes part of their machine code.
 
     Numba compiles it once more for each literal that it is called with, and for variables that start as one: hand it
     `np.int64(0)`, not `0`.
     """
     return numba.njit(**OPTIONS)(function)
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a small function for inner loops: LLVM must inline it, where it would not by itself."""
+    return numba.njit(forceinline=True, **OPTIONS)(function)
 
 
 def pasted(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,8 +1,8 @@
 """64-bit and 128-bit hashes of byte ranges: words, lines, whole texts.
 
-Eight bytes at a time: xor, multiply by an odd constant, fold the high half onto the low one, and at the end the finaliser
-of MurmurHash3 (public domain, Appleby). Not for use against an adversary: who can choose texts can choose collisions.
-Two texts of a corpus of n collide by chance with probability n^2 / 2^65, at 128 bits n^2 / 2^129.
+Sixteen bytes at a time, the last ones filled up with zeros, so that most words take the same few steps without a branch:
+xor, multiply by an odd constant, fold the high half onto the low one. Not for use against an adversary: who can choose
+texts can choose collisions. Two texts of a corpus of n collide by chance with probability n^2 / 2^65, at 128 bits n^2 / 2^129.
 """
 
 from __future__ import annotations
@@ -11,40 +11,54 @@ import numpy as np
 import pyarrow as pa
 
 from curate.kernels.compile import inlined, kernel
-from curate.kernels.memory import address_of, bytes_as_word, load_word
+from curate.kernels.memory import address_of, last_words, load_word
 from curate.kernels.strings import string_buffers
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _OTHER_STEP = np.uint64(0xD6E8FEB86659FD93)
 _MIX_1 = np.uint64(0xFF51AFD7ED558CCD)
 _MIX_2 = np.uint64(0xC4CEB9FE1A85EC53)
+_NO_SEED = np.uint64(0)
 _HALF = np.uint64(32)
 _FOLD = np.uint64(33)
 
 
 @inlined
 def mix(word):  # type: ignore[no-untyped-def]
-    """MurmurHash3's finaliser: each bit of the result depends on each bit of the word."""
+    """The finaliser of MurmurHash3 (public domain, Appleby): each bit of the result depends on each bit of the word."""
     word = (word ^ (word >> _FOLD)) * _MIX_1
     word = (word ^ (word >> _FOLD)) * _MIX_2
     return word ^ (word >> _FOLD)
 
 
 @inlined
+def _take(state, low, high, step):  # type: ignore[no-untyped-def]
+    """Take sixteen bytes into a hash."""
+    state = (state ^ low) * _MIX_1
+    state = ((state ^ (state >> _HALF)) ^ high) * step
+    return state ^ (state >> _HALF)
+
+
+@inlined
+def _finish(state):  # type: ignore[no-untyped-def]
+    state *= _MIX_2
+    return state ^ (state >> _HALF)
+
+
+@inlined
 def _hash_range(address, size, limit, seed, step):  # type: ignore[no-untyped-def]
     state = (np.uint64(size) + seed) * step
-    while size > 8:
-        state = (state ^ load_word(address)) * step
-        state ^= state >> _HALF
-        address += 8
-        size -= 8
-    return mix(state ^ bytes_as_word(address, size, limit))
+    while size > 16:
+        state = _take(state, load_word(address), load_word(address + 8), step)
+        address += 16
+        size -= 16
+    return _finish(_take(state, *last_words(address, size, limit), step))
 
 
 @inlined
 def hash_range(address, size, limit):  # type: ignore[no-untyped-def]
     """64-bit hash of `size` bytes at an address; bytes may be read (and ignored) up to the limit."""
-    return _hash_range(address, size, limit, np.uint64(0), _STEP)
+    return _hash_range(address, size, limit, _NO_SEED, _STEP)
 
 
 @inlined
@@ -61,12 +75,12 @@ def _lower_ascii(word):  # type: ignore[no-untyped-def]
 def hash_lower_ascii(address, size, limit):  # type: ignore[no-untyped-def]
     """`hash_range` of the bytes with A to Z in lower case."""
     state = np.uint64(size) * _STEP
-    while size > 8:
-        state = (state ^ _lower_ascii(load_word(address))) * _STEP
-        state ^= state >> _HALF
-        address += 8
-        size -= 8
-    return mix(state ^ _lower_ascii(bytes_as_word(address, size, limit)))
+    while size > 16:
+        state = _take(state, _lower_ascii(load_word(address)), _lower_ascii(load_word(address + 8)), _STEP)
+        address += 16
+        size -= 16
+    low, high = last_words(address, size, limit)
+    return _finish(_take(state, _lower_ascii(low), _lower_ascii(high), _STEP))
 
 
 @inlined

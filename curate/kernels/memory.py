@@ -276,6 +276,18 @@ def bytes_as_word(address, count, limit):  # type: ignore[no-untyped-def]
 
 
 @inlined
+def last_words(address, size, limit):  # type: ignore[no-untyped-def]
+    """The `size` (0..16) bytes from `address` as two words, zeros above them."""
+    if address + 16 > limit:
+        return bytes_as_word(address, min(size, 8), limit), bytes_as_word(address + 8, size - 8, limit)
+    low = ALL >> np.uint64(64 - 8 * min(max(size, 1), 8))
+    high = ALL >> np.uint64(64 - 8 * min(max(size - 8, 1), 8))
+    low = low if size > 0 else ZERO
+    high = high if size > 8 else ZERO
+    return load_word(address) & low, load_word(address + 8) & high
+
+
+@inlined
 def code_point(address, end):  # type: ignore[no-untyped-def]
     """The code point at an address and how many bytes it takes; (0xFFFD, 1) where the bytes are no whole sequence."""
     lead = np.int64(load_byte(address))

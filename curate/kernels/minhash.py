@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate.kernels.characters import character_table, lower_case_of
-from curate.kernels.compile import inlined, kernel
+from curate.kernels.compile import kernel, part
 from curate.kernels.hashing import combine, hash_lower_ascii, hash_range, mix
 from curate.kernels.memory import address_of, code_point, store_byte
 from curate.kernels.ratio import ratio
@@ -27,7 +27,7 @@ _BASE = np.uint64(0x5851F42D4C957F2D)
 _TILE = 8
 
 
-@inlined
+@part
 def _store_lower(start, end, target, characters):  # type: ignore[no-untyped-def]
     """Write the lower case of [start, end) to `target` as UTF-8; returns the address after it. Takes up to 3 bytes for 2."""
     while start < end:

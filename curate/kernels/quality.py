@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from curate.kernels.c4 import C4Lines, c4_lines
 from curate.kernels.characters import TERMINAL, character_table, properties_of
-from curate.kernels.compile import inlined, kernel
+from curate.kernels.compile import kernel, part
 from curate.kernels.hashing import hash_range, hash_strings
 from curate.kernels.memory import (
     BLOCK,
@@ -51,7 +51,7 @@ STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 """Gopher's (Rae et al. 2021, A.1.1); matched as they are written, lower case."""
 
 
-@inlined
+@part
 def _count_symbols(text, size, limit, spare):  # type: ignore[no-untyped-def]
     """How often `#` occurs, and "..." (without overlap) or the character for it."""
     hashes = ellipses = 0

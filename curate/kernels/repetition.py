@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from curate.kernels.characters import character_table
-from curate.kernels.compile import inlined, kernel
+from curate.kernels.compile import kernel, part
 from curate.kernels.hashing import combine, hash_range, mix
 from curate.kernels.memory import address_of, count_code_points
 from curate.kernels.ratio import ratio
@@ -28,7 +28,7 @@ _SEED = np.uint64(0)
 _SMALLEST, _LAST_TOP, _LARGEST = TOP[0], TOP[-1], DUPLICATE[-1]
 
 
-@inlined
+@part
 def _count_lines(text, row, all_ascii, lines, limit, slots, stamps, stamp):  # type: ignore[no-untyped-def]
     """Lines between runs of newlines, those seen before, and the code points of these.
 
@@ -50,7 +50,7 @@ def _count_lines(text, row, all_ascii, lines, limit, slots, stamps, stamp):  # t
     return n + edges, duplicates + (edges == 2), chars
 
 
-@inlined
+@part
 def _count_paragraphs(text, size, row, all_ascii, lines, limit, slots, stamps, stamp, characters):  # type: ignore[no-untyped-def]
     """Pieces of the stripped text between two newlines or more, those seen before, and the code points of these."""
     first, starts, ends = lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from curate.kernels.characters import NOT_SPACE, properties_of
-from curate.kernels.compile import inlined
+from curate.kernels.compile import inlined, part
 from curate.kernels.memory import code_point, load_byte
 
 
@@ -27,7 +27,7 @@ def last_code_point(start, end):  # type: ignore[no-untyped-def]
     return point, size
 
 
-@inlined
+@part
 def skip_space(start, end, characters):  # type: ignore[no-untyped-def]
     """Address of the first character of [start, end) that is not whitespace, or `end`."""
     while start < end:
@@ -44,7 +44,7 @@ def skip_space(start, end, characters):  # type: ignore[no-untyped-def]
     return start
 
 
-@inlined
+@part
 def trim_space(start, end, characters):  # type: ignore[no-untyped-def]
     """Address after the last character of [start, end) that is not whitespace, or `start`."""
     while end > start:

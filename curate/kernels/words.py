@@ -12,7 +12,7 @@ import numpy as np
 
 from curate.kernels import characters as character
 from curate.kernels.characters import CLASSES, properties_of
-from curate.kernels.compile import inlined, kernel, pasted
+from curate.kernels.compile import inlined, kernel, part, pasted
 from curate.kernels.hashing import hash_range
 from curate.kernels.memory import (
     ALL,
@@ -116,7 +116,7 @@ def _add(words, n, start, end, seen):  # type: ignore[no-untyped-def]
     return n
 
 
-@inlined
+@part
 def _segment(text, start, end, characters, words, n):  # type: ignore[no-untyped-def]
     """Words of the bytes at addresses [start, end) by the rules of UAX #29, code point by code point.
 
@@ -183,9 +183,12 @@ def _segment(text, start, end, characters, words, n):  # type: ignore[no-untyped
     return n
 
 
-@inlined
+@part
 def _emit(masks, start, end, shift, out, n):  # type: ignore[no-untyped-def]
-    """Write the positions of the bits [start, end) of the masks, plus `shift`; returns how many there are now."""
+    """Write the positions of the bits [start, end) of the masks, plus `shift`; returns how many there are now.
+
+    Up to seven more places of `out` are written.
+    """
     if start >= end:
         return n
     last = (end - 1) >> 6
@@ -196,14 +199,17 @@ def _emit(masks, start, end, shift, out, n):  # type: ignore[no-untyped-def]
             mask &= ALL << np.uint64(start - low)
         if low + BLOCK > end:
             mask &= first_bits(end - low)
-        while mask != ZERO:
-            out[n] = low + trailing_zeros(mask) + shift
-            n += 1
-            mask &= mask - ONE
+        following = n + ones(mask)
+        while n < following:  # eight at a time, whatever is left: a loop that ends at an unforeseen bit costs more
+            for i in range(8):
+                out[n + i] = low + trailing_zeros(mask) + shift
+                mask &= mask - ONE
+            n += 8
+        n = following
     return n
 
 
-@inlined
+@part
 def _add_ascii(text, start, end, masks, words, n, characters):  # type: ignore[no-untyped-def]
     """Words of the text's bytes [start, end), all ASCII and bounded by whitespace, from the masks."""
     starts, ends, _, flags = words
@@ -211,14 +217,14 @@ def _add_ascii(text, start, end, masks, words, n, characters):  # type: ignore[n
     _emit(masks[1], start, end, np.int64(1), ends, n)
     for i in range(n, last):
         seen = properties_of(characters, np.int64(load_byte(text + starts[i])))
-        if seen & character.LETTER == 0:  # letters may follow a number or an underscore
+        if (seen & character.LETTER == 0) & (ends[i] - starts[i] > 1):  # letters may follow a number or an underscore
             for position in range(np.int64(starts[i]) + 1, np.int64(ends[i])):
                 seen |= properties_of(characters, np.int64(load_byte(text + position)))
         flags[i] = (seen >> _FLAG_SHIFT) & _ASCII_WORD
     return last
 
 
-@inlined
+@part
 def _mark(text, size, limit, masks, scratch):  # type: ignore[no-untyped-def]
     """Fill the masks of word starts, word ends (last bytes) and non-ASCII bytes of a text.
 
@@ -265,7 +271,7 @@ def _mark(text, size, limit, masks, scratch):  # type: ignore[no-untyped-def]
     return bound, any_not_ascii == ZERO
 
 
-@inlined
+@part
 def _add_mixed(text, size, masks, words, n, characters):  # type: ignore[no-untyped-def]
     """Words of a text that is not all ASCII: by the masks, and by the rules from whitespace to whitespace around the rest."""
     done = np.int64(0)
@@ -323,7 +329,7 @@ def find_words(data, offsets, characters, scratch):  # type: ignore[no-untyped-d
         longest = max(longest, offsets[i + 1] - offsets[i])
     blocks = (longest >> 6) + 2
     masks = (np.empty(blocks, np.uint64), np.empty(blocks, np.uint64), np.empty(blocks, np.uint64))
-    room = 0
+    room = 8  # for _emit
     for i in range(texts):
         size = offsets[i + 1] - offsets[i]
         bound, _ = _mark(address_of(data, offsets[i]), size, limit, masks, spare)

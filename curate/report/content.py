@@ -47,7 +47,7 @@ class DatasetContent:
     artifacts: dict[str, Any] = field(default_factory=dict)
     """Name -> manifest; its `card` is shown."""
     stages: list[dict[str, Any]] = field(default_factory=list)
-    """One row a stage: label, fingerprint, records_in, records_out, wall_seconds, cpu_seconds, ignored, summary."""
+    """One row a stage: label, fingerprint, records_in, records_out, wall_seconds, step_seconds, ignored, summary."""
     steps: list[dict[str, Any]] = field(default_factory=list)
     """The recipe's steps in order: name, parameters."""
 
@@ -107,5 +107,5 @@ def _with_threshold(histogram: dict[str, Any], stage: "StageResult") -> dict[str
 
 def _stage_row(stage: "StageResult") -> dict[str, Any]:
     manifest = stage.manifest
-    wanted = ("label", "fingerprint", "records_in", "records_out", "wall_seconds", "cpu_seconds", "ignored")
+    wanted = ("label", "fingerprint", "records_in", "records_out", "wall_seconds", "step_seconds", "ignored")
     return {key: manifest.get(key) for key in wanted} | {"summary": manifest.get("summary") or {}}

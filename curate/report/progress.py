@@ -104,6 +104,7 @@ class _Shown(Task):
 
     def close(self) -> None:
         if self._bars is not None and self._id is not None:
+            self._bars.refresh()  # else a short task is never seen at its end
             self._bars.remove_task(self._id)
             self._id = None
 

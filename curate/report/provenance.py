@@ -51,7 +51,7 @@ def _stage(fingerprint: str, stage: dict[str, Any], names: Sequence[str], looks:
         number(count(stage["records_in"])),
         number(count(stage["records_out"])),
         number(duration(stage["wall_seconds"])),
-        number(duration(sum((stage["cpu_seconds"] or {}).values()))),
+        number(duration(sum((stage["step_seconds"] or {}).values()))),
         cell(shortened("; ".join(summary), 300)),
         cell(code(fingerprint[:16])),
     )

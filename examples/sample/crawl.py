@@ -18,7 +18,7 @@ from examples.sample.sources import PUBLIC_DOMAIN, Block, Doc, digest, role_of
 from examples.sample.templates import Page, Site, make_site, render
 
 GOOD_BYTES = {
-    "textbooks": 3_300_000,
+    "textbooks": 3_450_000,
     "books": 2_050_000,
     "docs_peps": 1_000_000,
     "docs_misc": 350_000,
@@ -29,9 +29,9 @@ GOOD_BYTES = {
     "docs_powershell_versions": 100_000,
 }
 CHAT_BYTES = 120_000
-COPY_BYTES = {"mirror": 600_000, "scraped": 850_000, "print": 280_000, "mobile": 220_000}
-BLATANT_BYTES = 9_500_000
-FLUENT_BYTES = {"spun": 1_000_000, "markov": 900_000, "search_prose": 650_000, "listicle": 450_000}
+COPY_BYTES = {"mirror": 500_000, "scraped": 750_000, "print": 220_000, "mobile": 180_000}
+BLATANT_BYTES = 16_000_000
+FLUENT_BYTES = {"spun": 950_000, "markov": 850_000, "search_prose": 550_000, "listicle": 350_000}
 FOREIGN_BYTES = {"wiki_fr": 130_000, "wiki_es": 130_000, "laws_de": 180_000, "multi_osguide": 180_000}
 
 SITE_TEMPLATES = {
@@ -202,7 +202,7 @@ class CrawlBuilder:
     def blatant(self) -> Iterator[Entry]:
         """Junk that breaks the published rules."""
         turns = self.remarks
-        makers = {**junk.BLATANT, "one_liners": (lambda rng: junk.one_liners(rng, turns), 0.015)}
+        makers = {**junk.BLATANT, "one_liners": (lambda rng: junk.one_liners(rng, turns), 0.008)}
         for name, (maker, share) in makers.items():
             yield from self._junk("blatant", name, maker, BLATANT_BYTES * share)
 

@@ -46,7 +46,7 @@ def keyword_spam(rng: Random) -> Junk:
     """Comma-separated search terms, over and over."""
     topic = _topic(rng)
     forms = [f"{a} {topic} {b}".strip() for a in SLOTS["adj"] for b in ("online", "near me", "deals", "")]
-    lines = [", ".join(rng.choices(forms[:24], k=rng.randint(60, 120))) for _ in range(rng.randint(8, 16))]
+    lines = [", ".join(rng.choices(forms[:24], k=rng.randint(80, 160))) for _ in range(rng.randint(14, 26))]
     return f"{topic} - best {topic} - cheap {topic}", tuple(("p", line) for line in lines)
 
 
@@ -54,11 +54,13 @@ def product_list(rng: Random) -> Junk:
     """Short lines of models, prices, stock."""
     topic = _topic(rng)
     prices = [f"{rng.randint(5, 900)}.{rng.choice(['00', '49', '95', '99'])}" for _ in range(8)]
+    adjectives = rng.sample(SLOTS["adj"], k=6)
     rows = [
-        f"<tr><td>{topic.title()} {rng.choice('ABCXZ')}{rng.randint(1, 9)}00</td><td>${rng.choice(prices)}</td>"
-        f"<td>{rng.choice(['In stock', 'Only 3 left', 'Sold out', 'Pre-order'])}</td>"
+        f"<tr><td>The {rng.choice(adjectives)} {topic} for your {rng.choice(SLOTS['noun'])}</td>"
+        f"<td>${rng.choice(prices)}</td>"
+        f"<td>{rng.choice(['In stock and ready to ship', 'Only 3 left', 'Sold out', 'Order now'])}</td>"
         "<td><a href='/cart'>Add to cart</a></td></tr>"
-        for _ in range(rng.randint(150, 400))
+        for _ in range(rng.randint(300, 600))
     ]
     return f"{topic.title()} catalogue", (("html", "<table>" + "\n".join(rows) + "</table>"),)
 
@@ -96,14 +98,20 @@ def calendar(rng: Random) -> Junk:
 
 def log_dump(rng: Random) -> Junk:
     """Server log lines."""
-    paths = ["/index.html", "/wp-login.php", "/robots.txt", "/api/v1/items", "/img/logo.png"]
+    messages = (
+        "the connection to the server was closed by the remote host after {n} seconds",
+        "failed to read the file from the disk, trying again in {n} seconds",
+        "request for the page was served from the cache in {n} ms",
+        "user {n} has logged in from a new address",
+        "could not find the requested page, sending {n} bytes",
+    )
     lines, second = [], 0
-    for _ in range(rng.randint(100, 220)):
+    for _ in range(rng.randint(150, 350)):
         second += rng.randint(0, 40)
         lines.append(
-            f"2024-03-{1 + second // 86400:02d} {second // 3600 % 24:02d}:{second // 60 % 60:02d}:{second % 60:02d} "
-            f"{rng.choice(['INFO', 'WARN', 'ERROR'])} worker-{rng.randint(1, 8)} GET {rng.choice(paths)} "
-            f"{rng.choice([200, 200, 200, 404, 500])} {rng.randint(2, 90)}ms"
+            f"{second // 3600 % 24:02d}:{second // 60 % 60:02d}:{second % 60:02d} "
+            f"{rng.choice(['INFO', 'WARN', 'ERROR'])} worker-{rng.randint(1, 4)}: "
+            f"{rng.choice(messages).format(n=rng.randint(1, 99))}"
         )
     return "paste: untitled", (("pre", "\n".join(lines)),)
 
@@ -139,7 +147,7 @@ def repeated_lines(rng: Random) -> Junk:
     """A few sentences, many times."""
     topic = _topic(rng)
     lines = [_fill(rng.choice(SENTENCES), topic, rng) for _ in range(rng.randint(2, 5))]
-    return f"{topic.title()} news", tuple(("p", rng.choice(lines)) for _ in range(rng.randint(80, 220)))
+    return f"{topic.title()} news", tuple(("p", rng.choice(lines)) for _ in range(rng.randint(250, 600)))
 
 
 def boilerplate_only(rng: Random) -> Junk:
@@ -229,7 +237,7 @@ class Markov:
     def __init__(self, texts: list[str]) -> None:
         chain: dict[str, list[str]] = defaultdict(list)
         for text in texts:
-            words = ["^", *re.sub(r"[_*\"“”()\[\]]", "", text).split()]
+            words = ["^", *re.sub(r"[_*\"“”()\[\]{}]", "", text).split()]
             for a, b in itertools.pairwise(words):
                 chain["^" if a[-1] in ".?!" else a].append(b)
         self.chain = dict(chain)
@@ -290,17 +298,17 @@ def listicle(rng: Random) -> Junk:
 
 BLATANT: dict[str, tuple[Maker, float]] = {
     # maker, share of the blatant junk's text
-    "keyword_spam": (keyword_spam, 0.38),
-    "product_list": (product_list, 0.06),
-    "link_farm": (link_farm, 0.06),
-    "tag_cloud": (tag_cloud, 0.025),
-    "calendar": (calendar, 0.015),
-    "log_dump": (log_dump, 0.03),
-    "lorem_ipsum": (lorem_ipsum, 0.008),
-    "script_error": (script_error, 0.001),
-    "policy": (policy, 0.011),
+    "keyword_spam": (keyword_spam, 0.34),
+    "product_list": (product_list, 0.12),
+    "link_farm": (link_farm, 0.035),
+    "tag_cloud": (tag_cloud, 0.012),
+    "calendar": (calendar, 0.008),
+    "log_dump": (log_dump, 0.12),
+    "lorem_ipsum": (lorem_ipsum, 0.004),
+    "script_error": (script_error, 0.0006),
+    "policy": (policy, 0.0065),
     "repeated_lines": (repeated_lines, 0.36),
-    "boilerplate_only": (boilerplate_only, 0.0008),
-    "shouting": (shouting, 0.03),
-    "stub": (stub, 0.001),
+    "boilerplate_only": (boilerplate_only, 0.0005),
+    "shouting": (shouting, 0.016),
+    "stub": (stub, 0.0006),
 }

@@ -1,5 +1,6 @@
 """MinHash deduplication against brute force in plain Python on small corpora, and on the cases that break others."""
 
+import json
 import random
 import time
 from collections import defaultdict
@@ -424,8 +425,17 @@ def test_partials_and_state_survive_a_memory_mapped_file(tmp_path: Path) -> None
         with pa.ipc.new_file(tmp_path / f"{number}.arrow", partial.schema) as writer:
             writer.write_table(partial)
         mapped.append(pa.ipc.open_file(pa.memory_map(str(tmp_path / f"{number}.arrow"))).read_all())
-    for found, expected in zip(step.reduce(mapped).parts, step.reduce(partials).parts, strict=True):
-        assert found.equals(expected)
+    state = step.reduce(mapped)
+    for part, told, expected in zip(parts, state.parts, step.reduce(partials).parts, strict=True):
+        assert told.equals(expected)
+        with pa.ipc.new_file(tmp_path / "state.arrow", told.schema) as writer:
+            writer.write_table(told)
+        read = pa.ipc.open_file(pa.memory_map(str(tmp_path / "state.arrow"))).read_all()
+        incoming = [*part, batch_of(["x"], ["last"])]
+        for outcome, again in zip(step.apply(iter(incoming), told), step.apply(iter(incoming), read), strict=True):
+            assert outcome.batch.data.equals(again.batch.data)
+            assert outcome.left.equals(again.left)
+    assert json.loads(json.dumps(state.summary)) == state.summary
 
 
 def test_partials_of_other_settings_are_refused() -> None:

@@ -41,7 +41,7 @@ def corpus(tmp_path: Path) -> Path:
         texts = []
         for row in range(40):
             key = number * 40 + row
-            text = document(key % 200 if key % 10 == 0 else key)
+            text = document(key % 50 if key % 10 == 0 else key)
             texts.append("Too short." if key % 13 == 5 else text)
         ids = [f"doc-{number}-{row:02d}" for row in range(40)]
         table = pa.table({"id": ids, "text": texts, "url": [f"https://example.org/{key}" for key in ids]})

@@ -22,7 +22,7 @@ from curate.engine.why import why
 from curate.errors import InputError, StageError
 
 Write = Callable[..., Path]
-STEPS = ("own_steps.MinChars", "gopher_quality", "exact", "own_steps.Shout")
+STEPS = ("own_steps.MinChars", "gopher_quality", "minhash: {preset: fineweb}", "own_steps.Shout")
 
 
 def _run(path: Path, work: Path, workers: int = 1, ray: str | None = None) -> Dataset:
@@ -97,9 +97,17 @@ def test_a_second_run_does_nothing(recipe: Write, tmp_path: Path) -> None:
 
 
 def test_recipes_with_an_equal_prefix_share_it(recipe: Write, tmp_path: Path) -> None:
-    short = _run(recipe("own_steps.MinChars", "exact", name="short"), tmp_path / "work")
-    long = _run(recipe("own_steps.MinChars", "exact", "own_steps.Shout", name="long"), tmp_path / "work")
+    prefix = ("own_steps.MinChars", "minhash: {preset: fineweb}")
+    short = _run(recipe(*prefix, name="short"), tmp_path / "work")
+    long = _run(recipe(*prefix, "own_steps.Shout", name="long"), tmp_path / "work")
     assert [stage.folder for stage in long.stages[:-1]] == [stage.folder for stage in short.stages]
+
+
+def test_materialise_is_where_recipes_part(recipe: Write, tmp_path: Path) -> None:
+    raw = _run(recipe("own_steps.MinChars", name="raw"), tmp_path / "work")
+    more = _run(recipe("own_steps.MinChars", "materialise", "own_steps.Shout", name="more"), tmp_path / "work")
+    assert [stage.folder for stage in more.stages[:1]] == [stage.folder for stage in raw.stages]
+    assert len(more.stages) == 2
 
 
 def test_a_changed_parameter_never_reuses_a_part(recipe: Write, tmp_path: Path) -> None:
@@ -232,7 +240,7 @@ def test_killed_runs_resume_with_the_same_bytes(recipe: Write, tmp_path: Path) -
 
 
 def test_an_empty_dataset_is_an_answer_not_an_error(recipe: Write, tmp_path: Path) -> None:
-    dataset = _run(recipe("own_steps.MinChars: {chars: 1000000}", "exact"), tmp_path / "work")
+    dataset = _run(recipe("own_steps.MinChars: {chars: 1000000}", "minhash: {preset: fineweb}"), tmp_path / "work")
     assert dataset.documents == 0
     assert dataset.parts == []
     assert dataset.funnel[1]["rules"] == {"min_chars.chars": 240}
@@ -249,7 +257,7 @@ def test_output_is_published_with_its_manifest_last(recipe: Write, tmp_path: Pat
 
 
 def test_why_names_every_rule_that_a_document_fails(recipe: Write, tmp_path: Path) -> None:
-    path = recipe("exact", "own_steps.MinChars", "gopher_quality")
+    path = recipe("minhash: {preset: fineweb}", "own_steps.MinChars", "gopher_quality")
     _run(path, tmp_path / "work")
     answer = "\n".join(why(load_recipe(path), "https://example.org/doc-0-05", work=tmp_path / "work"))
     assert "https://example.org/doc-0-05 is doc-0-05" in answer

@@ -14,14 +14,13 @@ MASK = 2**64 - 1
 
 def reference(raw: bytes, seed: int = 0, step: int = 0x9E3779B97F4A7C15) -> int:
     state = (len(raw) + seed) * step & MASK
-    while len(raw) > 8:
-        state = (state ^ int.from_bytes(raw[:8], "little")) * step & MASK
+    for start in range(0, max(len(raw), 1), 16):
+        low, high = raw[start : start + 8], raw[start + 8 : start + 16]
+        state = (state ^ int.from_bytes(low, "little")) * 0xFF51AFD7ED558CCD & MASK
+        state = (state ^ state >> 32 ^ int.from_bytes(high, "little")) * step & MASK
         state ^= state >> 32
-        raw = raw[8:]
-    state ^= int.from_bytes(raw, "little")
-    for multiplier in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
-        state = (state ^ state >> 33) * multiplier & MASK
-    return state ^ state >> 33
+    state = state * 0xC4CEB9FE1A85EC53 & MASK
+    return state ^ state >> 32
 
 
 @given(st.lists(st.binary(max_size=50), max_size=20))

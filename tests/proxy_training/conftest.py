@@ -1,4 +1,4 @@
-"""Small worlds for the training tests: made-up text with structure to learn, a tokenizer, a packed dataset, one tiny run."""
+"""Small worlds for the training tests: made-up text with structure to learn, a tokenizer, a packed dataset, a run."""
 
 import os
 

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_every_token_of_text_is_a_target_once_and_end_of_text_never(world: Path)
         assert len(text.encode()) == size
         assert any(whole.startswith(text) for whole in texts)
         assert 0 not in targets
-        for before, after in zip(rows, rows[1:], strict=False):
+        for before, after in pairwise(rows):
             assert heldout.windows[after, 0] == heldout.windows[before, -1]
 
 

@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_the_cut_into_parts_does_not_change_a_byte(world: Path, tmp_path: Path, 
     table = pq.read_table(world / "documents.parquet")
     cuts = [0, 13, 14, 200, 400]
     parts = []
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in pairwise(cuts):
         parts.append(tmp_path / f"part-{start}.parquet")
         pq.write_table(table.slice(start, end - start), parts[-1])
     again = pack(world, parts[::-1], tmp_path / "packed")

@@ -1,4 +1,5 @@
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_cut_texts_encode_like_whole_ones(world: Path, text: str, longest: int) 
     pieces = list(pieces_of(text, longest=longest))
     assert "".join(pieces) == text
     assert max(map(len, pieces)) <= longest
-    at_blanks = all(b[:1].isspace() and not a[-1:].isspace() for a, b in zip(pieces, pieces[1:], strict=False))
+    at_blanks = all(b[:1].isspace() and not a[-1:].isspace() for a, b in pairwise(pieces))
     if at_blanks:
         assert [t for one in encode_documents(tokenizer, pieces) for t in one] == encode_documents(tokenizer, [text])[0]
 

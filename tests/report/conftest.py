@@ -1,4 +1,4 @@
-"""A study made up for tests: measurements with a known order, loss curves, funnels; and the same with hostile text in it."""
+"""A study made up for tests: measurements with a known order, loss curves, funnels; and the same with hostile text."""
 
 import dataclasses
 import json
@@ -58,22 +58,12 @@ def made_curves(names: dict[str, str] | None = None) -> pa.Table:
     rows = []
     for dataset, level in LEVELS.items():
         for scale, params in SCALES.items():
+            same = {"run_id": f"{dataset}-{scale}-0", "dataset": names[dataset], "scale": scale, "seed": 0}
             for phase, start in (("trunk", 1), ("branch-5", 400), ("branch-20", 700)):
                 for step in range(start, start + (1000 if phase == "trunk" else 150), 3):
                     loss = 2.2 + level + 6 * step**-0.4 - (0.0004 * (step - start) if phase != "trunk" else 0)
-                    rows.append(
-                        {
-                            "run_id": f"{dataset}-{scale}-0",
-                            "dataset": names[dataset],
-                            "scale": scale,
-                            "seed": 0,
-                            "phase": phase,
-                            "step": step,
-                            "tokens": step * params / 100,
-                            "loss": loss,
-                            "learning_rate": 0.004,
-                        }  # fmt: skip
-                    )
+                    point = {"phase": phase, "step": step, "tokens": step * params / 100, "loss": loss}
+                    rows.append(same | point | {"learning_rate": 0.004})
     return pa.Table.from_pylist(rows)
 
 
@@ -94,10 +84,30 @@ def made_dataset(name: str, *, text: str = "Some text of a page.", word: str = "
         _row(word, 700, 520, size=1.6e6, rules={f"{word}.words": 120, f"{word}.alphabetic": 60}, edited=40),
         _row("minhash", 520, 450, size=1.4e6, duplicates=70, rules={"minhash": 70}),
     ]
-    sample = {"key": "00ff", "id": f"id {text[:60]}", "url": f"javascript:{text}", "text": text, "value": 41.0,
-              "threshold": 50.0, "survivor": None, "error": None}  # fmt: skip
+    sample = {
+        "key": "00ff",
+        "id": f"id {text[:60]}",
+        "url": f"javascript:{text}",
+        "text": text,
+        "value": 41.0,
+        "threshold": 50.0,
+        "survivor": None,
+        "error": None,
+    }
     failure = sample | {"value": None, "threshold": None, "error": f"broken member: {text}"}
     counts = [3, *np.random.default_rng(1).poisson(14, 48).tolist(), 9]
+    words = {"signal": f"{word}.words", "low": 0.0, "high": 200.0, "at_least": 50.0, "at_most": 180.0}
+    shares = {"signal": f"{word}.share", "low": 0.0, "high": 1.0, "at_least": 0.8, "at_most": None}
+    example = DuplicateContent(
+        id="a",
+        url="https://a.example/",
+        text=f"one two three {text}",
+        survivor_id="b",
+        survivor_url="https://b.example/",
+        survivor_text=f"one 2 three {text}",
+        similarity=0.87,
+    )
+    card = {"kind": "fasttext", "held_out": {"auc": 0.987, "precision": 0.95}, "note": text}
     return DatasetContent(
         name=name,
         fingerprint="ab" * 16,
@@ -106,25 +116,62 @@ def made_dataset(name: str, *, text: str = "Some text of a page.", word: str = "
         tokens=410_000,
         funnel=funnel,
         histograms={
-            f"{word}.words": {"signal": f"{word}.words", "low": 0.0, "high": 200.0, "at_least": 50.0, "at_most": 180.0, "counts": counts},
-            f"{word}.alphabetic": {"signal": f"{word}.share", "low": 0.0, "high": 1.0, "at_least": 0.8, "at_most": None, "counts": counts[::-1]},
+            f"{word}.words": words | {"counts": counts},
+            f"{word}.alphabetic": shares | {"counts": counts[::-1]},
         },
-        samples={"read warc.failed": [failure], f"{word}.words": [sample, sample | {"id": "second"}], f"{word}.alphabetic": [sample]},
-        duplicates=[DuplicateContent("a", "https://a.example/", f"one two three {text}", "b", "https://b.example/", f"one 2 three {text}", 0.87)],
-        artifacts={"quality": {"fingerprint": "cd" * 16, "card": {"kind": "fasttext", "held_out": {"auc": 0.987, "precision": 0.95}, "note": text}}},
+        samples={
+            "read warc.failed": [failure],
+            f"{word}.words": [sample, sample | {"id": "second"}],
+            f"{word}.alphabetic": [sample],
+        },
+        duplicates=[example],
+        artifacts={"quality": {"fingerprint": "cd" * 16, "card": card}},
         stages=[
-            {"label": "read warc+extract", "fingerprint": "s1", "records_in": 1000, "records_out": 980, "wall_seconds": 12.0,
-             "cpu_seconds": {"extract": 20.0}, "ignored": {"request": 1000}, "summary": {}},
-            {"label": "minhash", "fingerprint": f"s2-{name}", "records_in": 520, "records_out": 450, "wall_seconds": 3.0,
-             "cpu_seconds": {"minhash": 4.0}, "ignored": {}, "summary": {"clusters": 41, "candidate_pairs": 260}},
+            _stage("read warc+extract", "s1", 1000, 980, {"extract": 20.0}, ignored={"request": 1000}),
+            _stage(
+                "minhash", f"s2-{name}", 520, 450, {"minhash": 4.0}, summary={"clusters": 41, "candidate_pairs": 260}
+            ),
         ],
-        steps=[{"name": "extract", "parameters": {"with": "resiliparse"}}, {"name": word, "parameters": {"min_words": 50, "text": text}}],
-    )  # fmt: skip
+        steps=[
+            {"name": "extract", "parameters": {"with": "resiliparse"}},
+            {"name": word, "parameters": {"min_words": 50, "text": text}},
+        ],
+    )
+
+
+def _stage(
+    label: str,
+    fingerprint: str,
+    before: int,
+    after: int,
+    seconds: dict[str, float],
+    *,
+    ignored: dict[str, int] | None = None,
+    summary: dict[str, int] | None = None,
+) -> dict[str, Any]:
+    return {
+        "label": label,
+        "fingerprint": fingerprint,
+        "records_in": before,
+        "records_out": after,
+        "wall_seconds": 12.0,
+        "step_seconds": seconds,
+        "ignored": ignored or {},
+        "summary": summary or {},
+    }
 
 
 def _row(
-    step: str, before: int, after: int, *, size: float, rules: dict[str, int] | None = None, edited: int = 0, duplicates: int = 0, failed: int = 0
-) -> dict[str, Any]:  # fmt: skip
+    step: str,
+    before: int,
+    after: int,
+    *,
+    size: float,
+    rules: dict[str, int] | None = None,
+    edited: int = 0,
+    duplicates: int = 0,
+    failed: int = 0,
+) -> dict[str, Any]:
     fates = {"duplicate": duplicates, "failed": failed, "dropped": before - after - duplicates - failed}
     return {
         "step": step,

@@ -1,5 +1,7 @@
 """The page in headless Chromium: plots are there, the script ran under its policy, nothing of the data ran."""
 
+import html
+import json
 import re
 import shutil
 import subprocess
@@ -8,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from curate.report.content import StudyContent
-from curate.report.page import write_report
+from curate.report.page import page, write_report
+from curate.report.tables import as_csv
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -38,7 +41,8 @@ def test_the_page_draws_its_plots_and_its_script_runs(study: StudyContent, tmp_p
     assert len(charts) >= 1 + 3 + 4 + 2  # law, gaps, loss curves, histograms
     assert shown.count('class="point"') >= 54
     assert "<title>which-recipe</title>" in shown
-    assert shown.count("data-hint=") > 60 and "<title>" not in shown.split("</title>", 1)[1]  # hints moved into our box
+    body = shown[shown.index("<body>") : shown.index("<script>")]
+    assert body.count("data-hint=") > 60 and "<title>" not in body  # hints moved into our own box
 
 
 def test_hostile_text_runs_nothing_and_leaves_the_page_whole(hostile: StudyContent, tmp_path: Path) -> None:
@@ -50,3 +54,43 @@ def test_hostile_text_runs_nothing_and_leaves_the_page_whole(hostile: StudyConte
     assert not re.search(r"<(img|iframe|script|textarea|object|embed|base|link)\b", body)
     assert len(re.findall(r"<script", shown)) == 2
     assert 'id="provenance"' in shown
+
+
+TRIAL = """
+const result = {};
+const table = document.querySelector("#measurements table.sortable");
+const column = () => [...table.tBodies[0].rows].map((row) => Number(row.cells[4].dataset.sort));
+const ordered = (values, sign) => values.every((value, place) => !place || sign * (value - values[place - 1]) >= 0);
+table.tHead.rows[0].cells[4].click();
+result.rising = ordered(column(), 1);
+table.tHead.rows[0].cells[4].click();
+result.falling = ordered(column(), -1);
+result.rows = column().length;
+const marks = () => [...document.querySelectorAll('[data-series="0"]')];
+const hidden = () => marks().filter((mark) => getComputedStyle(mark).display === "none").length;
+document.querySelector('button[data-toggle="0"]').click();
+result.hides = hidden() === marks().length && marks().length > 10;
+document.querySelector('button[data-toggle="0"]').click();
+result.shows = hidden() === 0;
+URL.createObjectURL = (blob) => { result.type = blob.type; result.bytes = blob.size; return "#"; };
+document.getElementById("download").click();
+document.querySelector("path.point").dispatchEvent(new PointerEvent("pointermove", { bubbles: true }));
+result.hint = document.getElementById("tip").textContent;
+document.body.dataset.result = JSON.stringify(result);
+"""
+
+
+def test_sorting_hiding_hints_and_the_download_work(study: StudyContent, tmp_path: Path) -> None:
+    """A trial script presses what a reader would; for it the copy under test has no policy."""
+    source = re.sub(r"<meta http-equiv=[^>]*>", "", page(study))
+    trial = f"<script>{TRIAL}</script></body>"
+    (tmp_path / "trial.html").write_text(source.replace("</body>", trial), encoding="utf-8")
+    shown = rendered(tmp_path / "trial.html", tmp_path / "profile")
+    found = re.search(r'data-result="([^"]*)"', shown)
+    assert found is not None, "the trial script did not come to its end"
+    result = json.loads(html.unescape(found.group(1)))
+    assert result["rising"] and result["falling"] and result["rows"] == 36
+    assert result["hides"] and result["shows"]
+    assert study.measurements is not None
+    assert (result["type"], result["bytes"]) == ("text/csv", len(as_csv(study.measurements).encode()))
+    assert "D = " in result["hint"] and "seed" in result["hint"]

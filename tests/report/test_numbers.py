@@ -9,8 +9,8 @@ from curate.report import numbers
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0, "0"), (7, "7"), (999.4, "999"), (1234, "1.23k"), (1e6, "1.00M"), (2.5e9, "2.50G"), (999_999, "1.00M"), (-5200, "−5.20k"),
-     (0.0123, "0.0123"), (None, "–"), (math.nan, "–"), (math.inf, "–")],
+    [(0, "0"), (7, "7"), (999.4, "999"), (1234, "1.23k"), (1e6, "1.00M"), (2.5e9, "2.50G"), (999_999, "1.00M"),
+     (-5200, "−5.20k"), (0.0123, "0.0123"), (None, "–"), (math.nan, "–"), (math.inf, "–")],
 )  # fmt: skip
 def test_compact_numbers_have_three_digits(value: float | None, shown: str) -> None:
     assert numbers.compact(value) == shown
@@ -18,7 +18,8 @@ def test_compact_numbers_have_three_digits(value: float | None, shown: str) -> N
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(1.23456, "1.235"), (0.00012345, "0.0001234"), (1e-7, "1e-7"), (0, "0"), (-2.5, "−2.500"), (math.inf, "∞"), (math.nan, "–")],
+    [(1.23456, "1.235"), (0.00012345, "0.0001234"), (1e-7, "1e-7"), (0, "0"), (-2.5, "−2.500"), (math.inf, "∞"),
+     (math.nan, "–")],
 )  # fmt: skip
 def test_digits_are_significant_figures(value: float, shown: str) -> None:
     assert numbers.digits(value) == shown

@@ -16,13 +16,38 @@ from curate.report.content import StudyContent
 from curate.report.markup import visible
 from curate.report.page import page, write_comparison, write_report
 
-OURS = {
-    "html", "head", "meta", "title", "style", "body", "script", "header", "nav", "main", "section", "h1", "h2", "h3", "p", "a",
-    "div", "span", "b", "br", "button", "code", "pre", "mark", "ul", "li", "table", "caption", "thead", "tbody", "tr", "th", "td",
-    "figure", "figcaption", "details", "summary", "svg", "path", "rect", "line", "text",
-}  # fmt: skip
+OURS = set(
+    "html head meta title style body script header nav main section h1 h2 h3 p a div span b br button code pre mark ul "
+    "li table caption thead tbody tr th td figure figcaption details summary svg path rect line text".split()
+)
 """Every element that our code writes; an element of a page that was shown would be another."""
 VOID = {"meta", "br"}
+EXPECTED = [
+    "which-recipe",
+    "full > raw",
+    "P(best)",
+    "within the measured span",
+    "extrapolated ×",
+    "95% interval",
+    "another order",
+    "Held-out set by held-out set",
+    "training compute C (FLOPs)",
+    "bits per byte (lower is better)",
+    "full over raw",
+    "converged",
+    "scale 0.2M",
+    "training loss (nats/token)",
+    "gopher_quality.words",
+    "≥ 50",
+    "measured 41, threshold 50",
+    "two three Some text of a page.",
+    "similarity 0.870",
+    "10 of 1,000 records failed",
+    "held out.auc",
+    "0.987",
+    "candidate_pairs 260",
+    "3 on 0.2M",
+]
 
 
 class Read(HTMLParser):
@@ -91,9 +116,8 @@ def test_the_page_asks_nobody_for_anything(content: StudyContent) -> None:
 def test_the_policy_allows_our_script_and_style_by_hash_and_nothing_else(study: StudyContent) -> None:
     source = page(study)
     read = Read(source)
-    (policy,) = [
-        a["content"] for n, a in read.elements if n == "meta" and a.get("http-equiv") == "Content-Security-Policy"
-    ]
+    metas = [attributes for name, attributes in read.elements if name == "meta"]
+    (policy,) = [a["content"] for a in metas if a.get("http-equiv") == "Content-Security-Policy"]
     assert policy is not None and "default-src 'none'" in policy and "unsafe" not in policy
     for name in ("script", "style"):
         inlined = source[source.rindex(f"<{name}>") + len(name) + 2 : source.rindex(f"</{name}>")]
@@ -116,13 +140,8 @@ def test_every_section_has_its_content(study: StudyContent) -> None:
     read = Read(page(study))
     sections = [attributes.get("id") for name, attributes in read.elements if name == "section"]
     assert sections == ["ranking", "laws", "measurements", "curation", "provenance"]
-    shown = " ".join(read.text)
-    for words in (
-        "which-recipe", "full > raw", "P(best)", "within the measured span", "extrapolated ×", "Held-out set by held-out set",
-        "another order", "training compute C (FLOPs)", "bits per byte (lower is better)", "full over raw", "converged",
-        "scale 0.2M", "training loss (nats/token)", "2,241" if False else "1,000", "gopher_quality.words", "≥ 50", "one two three",
-        "similarity 0.870", "10 of 1,000 records failed", "held out.auc", "0.987", "candidate_pairs 260", "3 on 0.2M", "95% interval",
-    ):  # fmt: skip
+    shown = "".join(read.text)
+    for words in EXPECTED:
         assert words in shown, words
 
 

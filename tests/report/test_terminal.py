@@ -10,6 +10,21 @@ from rich.console import Console
 from curate.report.content import StudyContent
 from curate.report.terminal import funnel, summary, verdict_text
 
+EXPECTED = [
+    "raw  1,000 records",
+    "gopher_quality",
+    "120 words",
+    "60 alphabetic",
+    "2.0590 ± 0.0052",
+    "Law L(C) =",
+    "Ranking at 1e14",
+    "full > raw",
+    "decided",
+    "Warnings",
+    "Verdict",
+    "410k tokens",
+]
+
 
 def shown(renderable: object, *, width: int = 100) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=False)
@@ -20,10 +35,7 @@ def shown(renderable: object, *, width: int = 100) -> str:
 
 def test_the_summary_holds_funnel_measurements_laws_ranking_and_verdict(study: StudyContent) -> None:
     text = shown(summary(study))
-    for words in (
-        "raw  1,000 records", "gopher_quality", "120 words", "60 alphabetic", "2.0590 ± 0.0052", "Law L(C) = ", "Ranking at 1e14",
-        "full > raw", "decided", "Warnings", "Verdict", "410k tokens",
-    ):  # fmt: skip
+    for words in EXPECTED:
         assert words in text, words
     assert text.rstrip().endswith(verdict_text(study.verdict).split("\n")[-1][-40:])  # type: ignore[arg-type]
 
