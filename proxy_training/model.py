@@ -92,8 +92,12 @@ class Proxy(nn.Module):
             return nats.view(len(sequences), -1)
 
     def initialise(self, seed: int) -> "Proxy":
-        """Fill all weights from `seed` alone, whatever torch's global state: embeddings N(0, .02), matrices
-        N(0, 1/fan_in), those that write to the residual stream divided by sqrt(2 L) (GPT-2's depth scaling)."""
+        """Fill all weights from `seed` alone, whatever torch's global state: matrices and embeddings N(0, 1/columns), those
+        that write to the residual stream divided by sqrt(2 L) (GPT-2's depth scaling).
+
+        Embeddings at 1/sqrt(d) instead of GPT-2's .02 are worth .2 to .3 bits per byte at .06M and .4M parameters after .3M
+        tokens, and halve the spread over seeds (measured on textbooks, vocabulary 1,024).
+        """
         generator = torch.Generator().manual_seed(seed)
         for name, weight in self.named_parameters():
             with torch.no_grad():
@@ -102,7 +106,7 @@ class Proxy(nn.Module):
                 elif weight.ndim != 2:
                     weight.fill_(1.0)
                 else:
-                    std = 0.02 if name.startswith("embedding") else weight.shape[1] ** -0.5
+                    std = weight.shape[1] ** -0.5
                     if name.endswith(("attention_out.weight", "down.weight")):
                         std /= math.sqrt(2 * self.shape.layers)
                     weight.copy_(torch.randn(weight.shape, generator=generator) * std)

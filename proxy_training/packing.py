@@ -180,7 +180,8 @@ def permuted_windows(positions: np.ndarray, windows: int, *, seed: int) -> np.nd
     epochs, places = np.divmod(positions.astype(np.uint64), np.uint64(windows))
     half = np.uint64(max(1, ((windows - 1).bit_length() + 1) // 2))
     mask = (np.uint64(1) << half) - np.uint64(1)
-    keys = _mix(_mix(np.uint64(seed & (2**64 - 1)) + np.uint64(0x9E3779B97F4A7C15)) + epochs)
+    with np.errstate(over="ignore"):
+        keys = _mix(_mix(np.uint64(seed & (2**64 - 1)) + np.uint64(0x9E3779B97F4A7C15)) + epochs)
 
     def encrypt(values: np.ndarray, keys: np.ndarray) -> np.ndarray:
         left, right = values >> half, values & mask

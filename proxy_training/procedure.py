@@ -16,9 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from curate.fingerprints import fingerprint
 from curate.proxy_training.packing import PACKING
 
-ARCHITECTURE = (
-    "decoder; RMSNorm before blocks, rotary, SwiGLU; normal init, embeddings .02, fan-in, depth-scaled outputs; v1"
-)
+ARCHITECTURE = "decoder; RMSNorm before blocks, rotary, SwiGLU; init N(0, 1/columns), outputs depth-scaled; v1"
 METRIC = "bits per byte: float64 nats of text tokens / UTF-8 bytes / ln 2; windows of T inside a document; fp32; v1"
 REFERENCE_PARAMS = 108e6
 

@@ -173,9 +173,9 @@ def fits(e: Evidence) -> Iterator[Check]:
             "The best of all starts was taken; look at the residuals.",
         ),
     )
-    for law, found in by_law.items():
+    for law, fitted in by_law.items():
         for name, failed, what, remedy in rules:
-            hit = [f for f in found if failed(f)]
+            hit = [f for f in fitted if failed(f)]
             if hit:
                 which = ", ".join(
                     names[f.dataset] + (f" ({', '.join(f.fit.certificate.at_bound)})" if name == "at_bound" else "")

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from curate.comparator.checks import run_checks
 from curate.comparator.curves import FittedLaw, compute_grid, curve, describe, fit_laws, multipliers
 from curate.comparator.gaps import Gaps, cell_differences, error_with_more_runs, noise_without_pairs, pair_gaps
-from curate.comparator.laws import LAWS, Law, find_law
+from curate.comparator.laws import CHINCHILLA, POWER, Law, find_law
 from curate.comparator.learning_rate import learning_rate_rows
 from curate.comparator.points import (
     Points,
@@ -66,10 +66,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Advantage:
-    """Badness of dataset 0 subtracted from every dataset's, as far as `paired` reaches, else law by law; all at compute (m,)."""
+    """What says how datasets differ: the paired gap model of those that share cells, and each dataset's law."""
 
     gaps: Gaps | None
-    laws: dict[int, FittedLaw]
+    laws: dict[int, FittedLaw]  # the verdict's law
+    beyond: dict[int, FittedLaw]  # the law that carries paired gaps out of the span
     points: Points
 
     def paired(self, first: int, second: int) -> bool:
@@ -112,20 +113,20 @@ def compare(
     points = make_points(main)
     span = points.span(range(len(points.names)))
     settings = Settings(chosen_law, tuple(float(c) for c in at) or (span.high,), seed, bootstraps, confidence)
-    headline, parts = analyse(points, settings)
+    headline, fitted = analyse(points, settings)
     others = []
-    for name in sorted(set(table["metric"].to_pylist())):
-        if name.startswith(metric + "/"):
+    parts = sorted({name for name in table["metric"].to_pylist() if name.startswith(metric + "/")})
+    if len(parts) > 1 or metric in table["metric"].to_pylist():  # a single one is the headline itself
+        for name in parts:
             rows = refuse_confounds(table.filter(pc.equal(table["metric"], name)), name, checks)
-            held_out = make_points(rows)
-            if set(held_out.names) == set(points.names):
-                others.append(analyse(held_out, settings)[0])
-            else:
-                missing = sorted(set(points.names) - set(held_out.names))
+            missing = sorted(set(points.names) - set(rows["dataset"].to_pylist()))
+            if missing:
                 notes.append(f"{name} was left out: not measured for {', '.join(missing)}")
+            else:
+                others.append(analyse(make_points(rows), settings)[0])
     rates = learning_rate_rows(main, other_rates, metric, noise_sd=headline.noise.run_sd.value)
     checks += run_checks(
-        points, main, headline, others, rates, at=settings.at, law=chosen_law, fitted=parts, confidence=confidence
+        points, main, headline, others, rates, at=settings.at, law=chosen_law, fitted=fitted, confidence=confidence
     )
     order = {"severe": 0, "warning": 1, "note": 2}
     return Verdict(
@@ -157,13 +158,11 @@ def analyse(points: Points, settings: Settings) -> tuple[MetricResult, list[Fitt
                 "measure more scales, or more seeds of the smallest."
             )
         posterior, draws = unpaired
-    laws = [
-        settings.law,
-        *(law for law in LAWS.values() if law.name in ("power", "chinchilla") and law is not settings.law),
-    ]
+    laws = [settings.law, *(law for law in (POWER, CHINCHILLA) if law is not settings.law)]
     fitted = [f for law in laws for f in fit_laws(points, law, noise_sd=posterior.sigma, draws=draws)]
     chosen = {f.dataset: f for f in fitted if f.fit.law is settings.law}
-    source = Advantage(gaps, chosen, points)
+    in_two_variables = {f.dataset: f for f in fitted if f.fit.law is CHINCHILLA}
+    source = Advantage(gaps, chosen, in_two_variables if len(in_two_variables) == len(points.names) else chosen, points)
     count = len(points.names)
     at = np.array(settings.at)
     estimate, samples = advantages(source, at, count, len(draws.noise))
@@ -184,7 +183,7 @@ def analyse(points: Points, settings: Settings) -> tuple[MetricResult, list[Fitt
 
 
 def advantages(source: Advantage, flops: Array, count: int, bootstraps: int) -> tuple[Array, Array]:
-    """Badness of every dataset on one footing at compute (m,): estimate (m, count), draws (B, m, count); NaN where nothing is known.
+    """Badness of every dataset on one footing at compute (m,): estimate (m, count) and draws (B, m, count).
 
     Members of the paired model keep their paired differences; the whole group is placed beside the others by its laws.
     """
@@ -194,27 +193,44 @@ def advantages(source: Advantage, flops: Array, count: int, bootstraps: int) -> 
         estimate[:, dataset], samples[:, :, dataset] = fitted.losses(source.points, flops)
     if source.gaps is not None:
         members = list(source.gaps.members)
-        inside, drawn = source.gaps.advantage(flops)
+        paired, drawn = paired_advantage(source, flops)
         known = [m for m in members if m in source.laws]
-        level = (
-            estimate[:, known].mean(axis=1) - inside[:, [members.index(m) for m in known]].mean(axis=1)
-            if known
-            else 0.0
-        )
-        drawn_level = (
-            samples[:, :, known].mean(axis=2) - drawn[:, :, [members.index(m) for m in known]].mean(axis=2)
-            if known
-            else 0.0
-        )
-        estimate[:, members] = inside + np.reshape(level, (-1, 1))
-        samples[:, :, members] = drawn + (drawn_level[:, :, None] if known else 0.0)
+        if known:
+            at = [members.index(m) for m in known]
+            paired += (estimate[:, known].mean(axis=1) - paired[:, at].mean(axis=1))[:, None]
+            drawn += (samples[:, :, known].mean(axis=2) - drawn[:, :, at].mean(axis=2))[:, :, None]
+        estimate[:, members], samples[:, :, members] = paired, drawn
     missing = [source.points.names[d] for d in range(count) if np.isnan(estimate[:, d]).any()]
     if missing:
         raise MeasurementError(
-            f"{source.points.metric}: dataset {missing[0]!r} shares no (params, tokens) cell with the others and has too few points "
-            "for a law of its own; measure it on the ladder of the others."
+            f"{source.points.metric}: dataset {missing[0]!r} shares no (params, tokens) cell with the others and has too "
+            "few points for a law of its own; measure it on the ladder of the others."
         )
     return estimate, samples
+
+
+def paired_advantage(source: Advantage, flops: Array) -> tuple[Array, Array]:
+    """The paired gaps at compute (m,). Outside what was measured, half of the draws go on as the gap model does and half as the laws do.
+
+    Both start from the paired gap at the edge. Alone, the gap model's intervals cover .5 to .9 at a hundred times the compute when noise is
+    small, and the laws' differences are twice as wide as need be; the pool covers .97 to 1 (simulated as in gaps.py).
+    """
+    gaps = source.gaps
+    assert gaps is not None
+    edge = np.clip(flops, gaps.low_flops, gaps.high_flops)
+    estimate, samples = gaps.advantage(flops)
+    if np.array_equal(edge, flops) or any(m not in source.beyond for m in gaps.members):
+        return estimate, samples
+    at_edge, drawn_at_edge = gaps.advantage(edge)
+    by_law = [source.beyond[m].losses(source.points, flops) for m in gaps.members]
+    law_at_edge = [source.beyond[m].losses(source.points, edge) for m in gaps.members]
+    change = np.stack([far[0] - near[0] for far, near in zip(by_law, law_at_edge, strict=True)], axis=-1)
+    drawn_change = np.stack([far[1] - near[1] for far, near in zip(by_law, law_at_edge, strict=True)], axis=-1)
+    outside = (edge != flops)[:, None]
+    other = at_edge + change - change[:, :1]
+    estimate = np.where(outside, 0.5 * (estimate + other), estimate)
+    take = (np.arange(len(samples)) % 2 == 1)[:, None, None] & outside
+    return estimate, np.where(take, drawn_at_edge + drawn_change - drawn_change[:, :, :1], samples)
 
 
 def compare_pairs(

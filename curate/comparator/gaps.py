@@ -1,12 +1,13 @@
 """The gap between datasets as a function of compute: paired on equal cells, smooth across them.
 
-Points of several N and D at one compute lie off any single L(C), but two datasets on the same cell are off by the same amount. So every cell
-has a level of its own, common to all datasets, and a dataset's advantage over the first is  p + q h(C) + r z,  with z = log(D/N) off
-the ladder's trajectory and h a power of C that runs from log C (exponent 0) to quick saturation (.35); their mixture, weighted by likelihood,
-matters only outside the span, where it spans "the gap goes on growing" to "it is what it will be".
-Simulated on 3 datasets x 4 sizes x 3 branches (tests/comparator/test_calibration.py): without r the interval of a gap that comes from the
-tokens' term covers .85 at a noise of .03 and .27 at .01; with it .97 and .94. Differences of separately fitted laws need about three times
-the gap to decide. Where datasets share no cells those differences are what remains (method "laws").
+Points of several N and D at one compute lie off any single L(C), but two datasets on one cell are off by the same amount.
+So every cell has a level of its own, common to all datasets, and a dataset's advantage over the first is
+level + slope_N h(N) + slope_D h(D), read along the ladder's own trajectory of D/N. h is a power, from the logarithm
+(exponent 0) to quick saturation (.8): the form that differences of Chinchilla laws take; shapes are mixed by likelihood.
+Simulated on 3 datasets x 4 sizes x 3 branches (tests/comparator/worlds.py): a gap that is linear in log C alone covers .85
+of the truth at a noise of .03 bits per byte and .27 at .01 where datasets differ in the tokens' term; log C and log(D/N)
+.97 and .80; this form .97 and .93 to .98. Differences of separately fitted laws are half as wide again in the span.
+Datasets that share no cells are left to those differences (method "laws").
 """
 
 from dataclasses import dataclass, replace
@@ -17,13 +18,16 @@ import numpy.typing as npt
 from curate.comparator.points import Points
 from curate.comparator.uncertainty import Array, Component, Draws, Ints, Posterior, draw, find_blocks, fit_noise
 
-# Exponents of C that published losses follow: 0 is the logarithm; frontier exponents are .15 to .18 (Hoffmann et al. 2022), .35 is alpha.
+# Exponents of N and D: 0 is the logarithm; published fits have .2 to .7 (Hoffmann et al. 2022, McLeish et al. 2025).
 SHAPES = (0.0, 0.2, 0.4, 0.8)
 
 
 @dataclass(frozen=True)
 class Gaps:
-    """The posterior gap model of `members` (dataset numbers, sharing cells) and its draws; `terms` of level, slope, shape are in use."""
+    """The posterior gap model of `members` (dataset numbers, sharing cells) and its draws.
+
+    `terms`: 3 for level and slopes in N and D, 2 for level and a slope in C, 1 for a level.
+    """
 
     points: Points
     members: tuple[int, ...]
@@ -87,13 +91,18 @@ def bend(flops: Array, low: float, high: float, shape: float) -> Array:
 
 def connected(points: Points) -> tuple[int, ...]:
     """The largest set of datasets that hang together through shared cells."""
-    group = {d: {d} for d in np.unique(points.dataset).tolist()}
+    group: dict[int, set[int]] = {d: {d} for d in np.unique(points.dataset).tolist()}
     for cell in np.unique(points.cell):
-        here = np.unique(points.dataset[points.cell == cell]).tolist()
-        union = set().union(*(group[d] for d in here))
+        here: list[int] = np.unique(points.dataset[points.cell == cell]).tolist()
+        union: set[int] = set().union(*(group[d] for d in here))
         for d in union:
             group[d] = union
-    return tuple(sorted(max(group.values(), key=lambda g: (len(g), -min(g)))))
+    largest = max(group.values(), key=size_then_first)
+    return tuple(sorted(largest))
+
+
+def size_then_first(group: set[int]) -> tuple[int, int]:
+    return len(group), -min(group)
 
 
 def pair_gaps(points: Points, *, bootstraps: int, seed: int) -> Gaps | None:
@@ -112,8 +121,8 @@ def pair_gaps(points: Points, *, bootstraps: int, seed: int) -> Gaps | None:
         columns, choices = design_columns(points, rows, members, terms, low, high)
         spare = int(rows.sum()) - len(choices[0])
         if spare >= (2 if terms > 1 else 1) and all(np.linalg.matrix_rank(columns[:, c]) == len(c) for c in choices):
-            priors = [1.0 / len(SHAPES)] * len(SHAPES)
-            posterior = fit_noise(points.bad[rows], columns, choices, priors, points.layout.take(rows))
+            shrink = slope_precision(len(choices[0]), len(members), terms)
+            posterior = fit_noise(points.bad[rows], columns, choices, points.layout.take(rows), shrink=shrink)
             draws = draw(posterior, points.layout, rows, count=bootstraps, seed=seed)
             return Gaps(points, members, rows, terms, low, high, posterior, draws, len(together))
     return None
@@ -128,7 +137,8 @@ def design_columns(
     flops = points.flops[rows]
     if terms == 3:
         families = [
-            [bend(values[rows], *ends(values[rows]), shape) for shape in SHAPES] for values in (points.params, points.tokens)
+            [bend(values[rows], *ends(values[rows]), shape) for shape in SHAPES]
+            for values in (points.params, points.tokens)
         ]
     else:
         families = [[bend(flops, low, high, shape) for shape in SHAPES]]
@@ -142,6 +152,16 @@ def design_columns(
     return np.column_stack(columns), choices
 
 
+def slope_precision(coefficients: int, members: int, terms: int) -> Array:
+    """Prior precision of the slopes: differences between any two datasets have variance tau^2, whichever dataset stands first."""
+    out = np.zeros((coefficients, coefficients))
+    start = coefficients - (members - 1) * terms
+    for term in range(1, terms):
+        at = start + term + terms * np.arange(members - 1)
+        out[np.ix_(at, at)] = 2.0 * (np.eye(members - 1) - 1.0 / members)
+    return out
+
+
 def noise_without_pairs(points: Points, *, bootstraps: int, seed: int) -> tuple[Posterior, Draws] | None:
     """Noise where no cells are shared: from what a smooth curve of each dataset on its own leaves, and from replicates."""
     x = np.log(points.flops / np.exp(np.log(points.flops).mean()))
@@ -150,7 +170,7 @@ def noise_without_pairs(points: Points, *, bootstraps: int, seed: int) -> tuple[
         own = np.column_stack(columns)
         blocks = np.column_stack([own * (points.dataset == d)[:, None] for d in np.unique(points.dataset)])
         if len(points) - blocks.shape[1] >= 2 and np.linalg.matrix_rank(blocks) == blocks.shape[1]:
-            posterior = fit_noise(points.bad, blocks, [np.arange(blocks.shape[1])], [1.0], points.layout)
+            posterior = fit_noise(points.bad, blocks, [np.arange(blocks.shape[1])], points.layout)
             every = np.ones(len(points), dtype=bool)
             return posterior, draw(posterior, points.layout, every, count=bootstraps, seed=seed)
     return None
@@ -186,7 +206,7 @@ def error_with_more_runs(gaps: Gaps, pair: tuple[int, int], flops: float, block:
     columns = np.column_stack([np.eye(number.max() + 1)[number], own * second[:, None]])
     mean = gaps.posterior.mean
     solved, _ = find_blocks(layout).solve(columns, rho=mean("rho"), lam=mean("lam"), kappa=mean("kappa"))
-    gram = columns.T @ solved
+    gram = columns.T @ solved + slope_precision(columns.shape[1], 2, gaps.terms) / mean("tau") ** 2
     target = np.zeros(columns.shape[1])
     target[-gaps.terms :] = gaps.basis(np.array([flops]), shape)[0]
     solution = np.linalg.lstsq(gram, target, rcond=None)[0]
@@ -207,4 +227,4 @@ def cell_differences(points: Points, first: int, second: int) -> list[tuple[Ints
         )
         for cell in shared
     ]
-    return sorted(pairs, key=lambda rows: float(points.flops[rows[0][0]]))
+    return sorted(pairs, key=lambda rows: float(points.flops[int(rows[0][0])]))

@@ -7,7 +7,7 @@ better (1 - share for accuracies). Cells are equal (params, tokens) within 1%, o
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -316,16 +316,3 @@ def fit_trajectory(params: Array, tokens: Array, flops: Array, cell: Ints) -> tu
         return float(ratio.mean()), 0.0
     slope, level = np.polyfit(x, ratio, 1)
     return float(level), float(slope)
-
-
-def only(points: Points, rows: npt.NDArray[np.bool_]) -> Points:
-    """The chosen rows; names, numbering and trajectory stay."""
-    picked = np.flatnonzero(rows)
-    return replace(
-        points,
-        **{
-            f: getattr(points, f)[rows]
-            for f in ("dataset", "run", "block", "cell", "params", "tokens", "unique_tokens", "flops", "value")
-        },
-        **{f: tuple(getattr(points, f)[i] for i in picked) for f in ("scale", "run_id", "seed")},
-    )

@@ -23,10 +23,12 @@ Ints = npt.NDArray[np.int64]
 RHO_GRID = (0.0, 0.28, 0.55, 0.75, 0.87, 0.94, 0.97)
 # Variance of what the smooth gap misses, in units of the seed noise: usually little, seldom as much as the noise itself.
 LAMBDA_GRID = (0.0, 0.25, 1.0)
-LAMBDA_PRIOR = (0.8, 0.13, 0.07)
+LAMBDA_PRIOR = (0.7, 0.2, 0.1)
 # Log ratio of the noise at the largest size to that at the smallest: replicated seeds are mostly at the smallest.
 KAPPA_GRID = (-0.8, 0.0, 0.8)
 KAPPA_PRIOR = (0.25, 0.5, 0.25)
+# Standard deviation, in units of the noise, of how much a gap changes over the ladder: small, like a few times the noise, anything.
+TAU_GRID = (1.5, 5.0, 16.0)
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Component:
     rho: float
     lam: float
     kappa: float
+    tau: float
     design: int
     weight: float
     coefficients: Array  # (p,)
@@ -64,6 +67,7 @@ class Posterior:
     columns: Array
     designs: tuple[Ints, ...]
     layout: Layout
+    shrink: Array  # (p, p): prior precision of the coefficients at tau = 1, in units of sigma^-2
 
     def mean(self, name: str) -> float:
         return float(sum(c.weight * getattr(c, name) for c in self.components))
@@ -114,53 +118,68 @@ def find_blocks(layout: Layout) -> Blocks:
 
 
 def fit_noise(
-    values: Array, columns: Array, designs: Sequence[Ints], priors: Sequence[float], layout: Layout
+    values: Array,
+    columns: Array,
+    designs: Sequence[Ints],
+    layout: Layout,
+    *,
+    shrink: Array | None = None,
 ) -> Posterior:
-    """Posterior over (rho, lambda, kappa, design) and the linear coefficients, for values (n,).
+    """Posterior over the grid, the designs and the linear coefficients, for values (n,).
 
-    A design is a choice of p of the columns (n, m), of full rank with n > p; columns that take each other's place in different designs must
-    be scaled alike, since the designs' weights are compared.
+    A design is a choice of p of the columns (n, m), of full rank with n > p; designs count equally beforehand, so columns that
+    take each other's place must be scaled alike. `shrink` (p, p) is the prior precision of the coefficients at tau = 1 in units
+    of sigma^-2; rows of zeros leave a coefficient free.
     """
     n, p = len(values), len(designs[0])
-    dof = n - p
-    if dof < 1:
+    if n <= p:
         raise ValueError(f"{n} values and {p} coefficients leave nothing to estimate the noise from")
+    shrink = np.zeros((p, p)) if shrink is None else shrink
+    shrunk = int(np.linalg.matrix_rank(shrink))
+    dof = n - p + shrunk
     blocks = find_blocks(layout)
     branches = len(np.unique(layout.run)) < n
     rhos = RHO_GRID if branches else (0.0,)  # one branch a run: the two parts cannot be told apart
     kappas = list(zip(KAPPA_GRID, KAPPA_PRIOR, strict=True)) if np.ptp(layout.size) > 0 else [(0.0, 1.0)]
+    lambdas = zip(LAMBDA_GRID, LAMBDA_PRIOR, strict=True)
+    taus = TAU_GRID if shrunk else (np.inf,)
     data = np.column_stack([values, columns])
     chosen = np.array([[0, *(np.asarray(d) + 1)] for d in designs])  # (designs, 1 + p)
     found: list[Component] = []
     logs: list[float] = []
-    for (kappa, kappa_prior), (lam, lam_prior), rho in product(kappas, zip(LAMBDA_GRID, LAMBDA_PRIOR, strict=True), rhos):
+    for (kappa, kappa_prior), (lam, lam_prior), rho in product(kappas, lambdas, rhos):
         solved, log_det = blocks.solve(data, rho=rho, lam=lam, kappa=kappa)
         gram = (data.T @ solved)[chosen[:, :, None], chosen[:, None, :]]  # (designs, 1 + p, 1 + p)
-        inverse = np.linalg.inv(gram[:, 1:, 1:])
-        coefficients = np.einsum("dij,dj->di", inverse, gram[:, 1:, 0])
-        squares = np.maximum(gram[:, 0, 0] - np.einsum("di,di->d", coefficients, gram[:, 1:, 0]), 1e-14 * gram[:, 0, 0] + 1e-300)
-        log_volume = np.linalg.slogdet(gram[:, 1:, 1:])[1]
-        log_weight = np.log(priors) + np.log(lam_prior * kappa_prior) - 0.5 * (log_det + log_volume + dof * np.log(squares))
-        logs += log_weight.tolist()
-        found += [
-            Component(rho, lam, kappa, d, 0.0, coefficients[d], inverse[d], float(squares[d])) for d in range(len(designs))
-        ]
+        for tau in taus:
+            precision = gram[:, 1:, 1:] + shrink / tau**2
+            inverse = np.linalg.inv(precision)
+            coefficients = np.einsum("dij,dj->di", inverse, gram[:, 1:, 0])
+            squares = gram[:, 0, 0] - np.einsum("di,di->d", coefficients, gram[:, 1:, 0])
+            squares = np.maximum(squares, 1e-14 * gram[:, 0, 0] + 1e-300)
+            volume = log_det + np.linalg.slogdet(precision)[1] + (2 * shrunk * np.log(tau) if shrunk else 0.0)
+            logs += (np.log(lam_prior * kappa_prior) - 0.5 * (volume + dof * np.log(squares))).tolist()
+            found += [
+                Component(rho, lam, kappa, tau, d, 0.0, coefficients[d], inverse[d], float(squares[d]))
+                for d in range(len(designs))
+            ]
     weights = np.exp(np.array(logs) - max(logs))
     weights /= weights.sum()
     components = tuple(replace(c, weight=float(w)) for c, w in zip(found, weights, strict=True))
-    return Posterior(components, dof, columns, tuple(np.asarray(d) for d in designs), layout)
+    return Posterior(components, dof, columns, tuple(np.asarray(d) for d in designs), layout, shrink)
 
 
 def draw(posterior: Posterior, full: Layout, rows: npt.NDArray[np.bool_], *, count: int, seed: int) -> Draws:
     """`count` bootstraps by run. The noise covers every value of `full`; `rows` are those that the posterior was fitted on.
 
-    Coefficients are the estimate plus what the drawn noise does to it, so that the laws refitted to the same noise go with the same gap.
+    Coefficients are the estimate plus what the drawn noise (and a draw from the prior where they are shrunk) does to it:
+    the laws refitted to the same noise go with the same gap.
     """
     rng = np.random.default_rng(seed)
     weights = np.array([c.weight for c in posterior.components])
     component = np.sort(rng.choice(len(weights), size=count, p=weights / weights.sum()))
     squares, rho, lam, kappa = (
-        np.array([getattr(c, name) for c in posterior.components])[component] for name in ("squares", "rho", "lam", "kappa")
+        np.array([getattr(c, name) for c in posterior.components])[component]
+        for name in ("squares", "rho", "lam", "kappa")
     )
     sigma = np.sqrt(squares / rng.chisquare(posterior.dof, size=count))
     of_run = rng.standard_normal((count, int(full.run.max()) + 1))[:, full.run]
@@ -168,14 +187,21 @@ def draw(posterior: Posterior, full: Layout, rows: npt.NDArray[np.bool_], *, cou
     own = rng.standard_normal((count, len(full.run)))
     parts = np.sqrt(lam)[:, None] * of_block + np.sqrt(rho)[:, None] * of_run + np.sqrt(1.0 - rho)[:, None] * own
     noise = sigma[:, None] * np.exp(kappa[:, None] * full.size) * parts
-    coefficients = np.empty((count, len(posterior.designs[0])))
+    values, vectors = np.linalg.eigh(posterior.shrink)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))  # shrink = root @ root.T
+    from_prior = sigma[:, None] * (rng.standard_normal((count, len(root))) @ root.T)
+    coefficients = np.empty((count, len(root)))
     blocks = find_blocks(posterior.layout)
     fitted_noise = noise[:, rows]
+    solved: dict[tuple[float, float, float], Array] = {}
     for index in np.unique(component):
         mine = component == index
         c = posterior.components[index]
-        solved, _ = blocks.solve(posterior.columns[:, posterior.designs[c.design]], rho=c.rho, lam=c.lam, kappa=c.kappa)
-        coefficients[mine] = c.coefficients + fitted_noise[mine] @ solved @ c.covariance
+        key = (c.rho, c.lam, c.kappa)
+        if key not in solved:
+            solved[key] = blocks.solve(posterior.columns, rho=c.rho, lam=c.lam, kappa=c.kappa)[0]
+        push = fitted_noise[mine] @ solved[key][:, posterior.designs[c.design]] + from_prior[mine] / c.tau
+        coefficients[mine] = c.coefficients + push @ c.covariance
     return Draws(component, sigma, coefficients, noise)
 
 

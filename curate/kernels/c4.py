@@ -1,8 +1,9 @@
 """C4's edit: which lines of a text stay, and the text they make (Raffel et al. 2020, 2.2).
 
-Rules and their order are those of datatrove 0.10 (`c4_filters.py`), with two differences. Sentences are counted by a rule of
-our own (see `_count_sentences`) in place of a tokeniser for each language. Phrases are found whatever the case of their
-ASCII letters; Python's `lower` also makes a k of the Kelvin sign. A line is copied once, edited and judged in the new buffer.
+Rules and their order are those of datatrove 0.10 (`c4_filters.py`), with two differences. Sentences are counted by a
+rule of our own (see `_count_sentences`) in place of a tokeniser for each language. Phrases are found whatever the
+case of their ASCII letters; Python's `lower` also makes a k of the Kelvin sign. A line is copied once, edited and
+judged in the new buffer.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from curate.kernels.memory import (
 )
 from curate.kernels.strings import string_array
 from curate.kernels.text_index import TextIndex
-from curate.kernels.trimming import ends_in_ellipsis, last_code_point, skip_space, trim_space
+from curate.kernels.trimming import last_code_point, skip_space, trim_space
 
 COUNTS = (
     "lines",
@@ -68,14 +69,15 @@ class C4Lines:
 
 @part
 def _spells(address, end, word):  # type: ignore[no-untyped-def]
-    """Whether the bytes at an address are those of `word`, in lower case, whatever their case."""
-    if address + len(word) > end:
+    """Whether a phrase in lower case (its address and size) stands at an address, whatever its case there."""
+    letters, size = word
+    if address + size > end:
         return False
-    for i in range(len(word)):
+    for i in range(size):
         byte = load_byte(address + i)
         if 65 <= byte <= 90:
             byte |= np.uint8(32)
-        if byte != word[i]:
+        if byte != load_byte(letters + i):
             return False
     return True
 
@@ -91,12 +93,9 @@ def _phrase_at(start, address, end, phrases):  # type: ignore[no-untyped-def]
     if _spells(address, end, terms) or _spells(address, end, privacy) or _spells(address, end, cookie_policy):
         return _POLICY
     if _spells(address, end, cookies):
-        if address - start >= len(uses) and _spells(address - len(uses), address, uses):
-            return _POLICY
-        if address - start >= len(use_of) and _spells(address - len(use_of), address, use_of):
-            return _POLICY
-        if address - start >= len(use) and _spells(address - len(use), address, use):
-            return _POLICY
+        for before in (uses, use_of, use):
+            if address - before[1] >= start and _spells(address - before[1], end, before):
+                return _POLICY
     return 0
 
 
@@ -119,12 +118,20 @@ def _look(start, end, phrases):  # type: ignore[no-untyped-def]
 
 
 @part
+def _has_byte(address, size, wanted):  # type: ignore[no-untyped-def]
+    found = False
+    for i in range(size):  # LLVM makes vectors of a loop that does not stop early
+        found |= load_byte(address + i) == wanted
+    return found
+
+
+@part
 def _citation_end(address, end, characters, edit, citation_needed):  # type: ignore[no-untyped-def]
     """Address after the `[12]`, `[]`, `[edit]` or `[citation needed]` that begins here, or `address` if none does."""
     if _exactly(address, end, edit):
-        return address + len(edit)
+        return address + edit[1]
     if _exactly(address, end, citation_needed):
-        return address + len(citation_needed)
+        return address + citation_needed[1]
     position = address + 1
     while position < end:
         point, size = code_point(position, end)
@@ -138,12 +145,13 @@ def _citation_end(address, end, characters, edit, citation_needed):  # type: ign
 
 @part
 def _exactly(address, end, word):  # type: ignore[no-untyped-def]
-    if address + len(word) > end:
+    letters, size = word
+    if address + size > end:
         return False
-    for i in range(len(word)):
-        if load_byte(address + i) != word[i]:
-            return False
-    return True
+    same = True
+    for i in range(size):
+        same &= load_byte(address + i) == load_byte(letters + i)
+    return same
 
 
 @part
@@ -247,10 +255,10 @@ def _after_initial(start, address, characters):  # type: ignore[no-untyped-def]
 def _count_sentences(start, end, characters):  # type: ignore[no-untyped-def]
     """Sentences of a line. Reads up to 63 bytes past its end.
 
-    One ends at a run of terminal marks and the quotation marks and brackets that close it, if whitespace or the line's end
-    follows (nothing has to follow marks from U+3000 on: Chinese, Japanese). It goes on if the next character is a
-    lower-case letter, or if the run is one full stop after an initial ("J. Smith", "U.S. Army"). What is left over at the
-    line's end is one more.
+    One ends at a run of terminal marks and the quotation marks and brackets that close it, if whitespace or the
+    line's end follows (nothing has to follow marks from U+3000 on: Chinese, Japanese). It goes on if the next
+    character is a lower-case letter, or if the run is one full stop after an initial ("J. Smith", "U.S. Army"). What
+    is left over at the line's end is one more.
     """
     count = 0
     done = start  # up to here, sentences are counted
@@ -311,14 +319,19 @@ def _edit(rows, data, offsets, lines, rules, phrases, marks, characters, out, ou
         row = rows[i]
         text, size = address_of(data, offsets[row]), offsets[row + 1] - offsets[row]
         begin = target
+        bracketed = citations and _has_byte(text, size, np.uint8(91))
         kept = 0
         page = 0
         for j in range(first_line[row], first_line[row + 1]):
             counts[0, i] += 1
             start = skip_space(text + line_starts[j], text + line_ends[j], characters)
             end = trim_space(start, text + line_ends[j], characters)
-            if max_word_length >= 0 and _has_long_word(start, end, max_word_length, characters, limit):
+            if 0 <= max_word_length < end - start and _has_long_word(start, end, max_word_length, characters, limit):
                 counts[4, i] += 1
+                continue
+            # Without a bracket there is no citation, and a line that ends in the wrong way need not be copied.
+            if not bracketed and terminal_punctuation and not _ends_a_sentence(start, end):
+                counts[5, i] += 1
                 continue
             line = target + (kept > 0)  # leave room for the newline before it
             line_end = line + (end - start)
@@ -329,7 +342,7 @@ def _edit(rows, data, offsets, lines, rules, phrases, marks, characters, out, ou
                 counts[3, i] += removed
                 if removed > 0:
                     found = _look(line, line_end, phrases)
-            if terminal_punctuation and not _ends_a_sentence(line, line_end):
+            if bracketed and terminal_punctuation and not _ends_a_sentence(line, line_end):
                 counts[5, i] += 1
                 continue
             if _count_words(start, end, min_words, characters) < min_words:
@@ -368,10 +381,15 @@ def _edit(rows, data, offsets, lines, rules, phrases, marks, characters, out, ou
     return target - base
 
 
+def _places(words: tuple[bytes, ...]) -> tuple[tuple[tuple[int, int], ...], np.ndarray]:
+    """Address and size of each word, and the array that must live as long as these are used."""
+    letters = np.frombuffer(b"".join(words), dtype=np.uint8)
+    starts = np.cumsum([0, *map(len, words)])
+    return tuple((letters.ctypes.data + int(at), len(word)) for at, word in zip(starts, words, strict=False)), letters
 
-_PHRASES = tuple(
-    np.frombuffer(phrase, dtype=np.uint8)
-    for phrase in (
+
+_PHRASES, _PHRASE_LETTERS = _places(
+    (
         b"javascript",
         b"lorem ipsum",
         b"terms of use",
@@ -383,7 +401,7 @@ _PHRASES = tuple(
         b"use ",
     )
 )
-_MARKS = tuple(np.frombuffer(mark, dtype=np.uint8) for mark in (b"[edit]", b"[citation needed]"))
+_MARKS, _MARK_LETTERS = _places((b"[edit]", b"[citation needed]"))
 
 
 def c4_lines(
@@ -400,10 +418,10 @@ def c4_lines(
 ) -> C4Lines:
     """Edit texts line by line (lines of `str.splitlines`) as C4 does; the rules, in their order:
 
-    a line is dropped if a word has more than `max_word_length` code points; its citations are removed; it is dropped if it
-    does not end in terminal punctuation, or had fewer than `min_words` words; "lorem ipsum" drops the page; "javascript"
-    drops the line; `{` drops the page; a policy phrase drops the line. A number of -1 switches its rule off. The rule of
-    five sentences is left to the caller (column `sentences`).
+    a line is dropped if a word has more than `max_word_length` code points; its citations are removed; it is dropped
+    if it does not end in terminal punctuation, or had fewer than `min_words` words; "lorem ipsum" drops the page;
+    "javascript" drops the line; `{` drops the page; a policy phrase drops the line. A number of -1 switches its rule
+    off. The rule of five sentences is left to the caller (column `sentences`).
     """
     size = int(index.n_bytes.sum())
     out = np.empty(size + _PADDING, dtype=np.uint8)

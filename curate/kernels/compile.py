@@ -1,8 +1,8 @@
 """How kernels are compiled: one decorator for what Python calls, others for what they consist of.
 
-Kernels are cached on disk by Numba (in `__pycache__`, or in the user's cache folder where that cannot be written), release the
-GIL, and check neither bounds nor zero divisors. Numba looks only at the file of a kernel to see whether its cache is
-stale; ours inline code from other files of this folder, so the stamp is a hash of them all.
+Kernels are cached on disk by Numba (in `__pycache__`, or in the user's cache folder where that cannot be written),
+release the GIL, and check neither bounds nor zero divisors. Numba looks only at the file of a kernel to see whether
+its cache is stale; ours inline code from other files of this folder, so the stamp is a hash of them all.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """64-bit and 128-bit hashes of byte ranges: words, lines, whole texts.
 
-Sixteen bytes at a time, the last ones filled up with zeros, so that most words take the same few steps without a branch:
-xor, multiply by an odd constant, fold the high half onto the low one. Not for use against an adversary: who can choose
-texts can choose collisions. Two texts of a corpus of n collide by chance with probability n^2 / 2^65, at 128 bits n^2 / 2^129.
+Sixteen bytes at a time, the last ones filled up with zeros, so that most words take the same few steps without a
+branch: xor, multiply by an odd constant, fold the high half onto the low one. Not for use against an adversary: who
+can choose texts can choose collisions. Two texts of a corpus of n collide by chance with probability n^2 / 2^65, at
+128 bits n^2 / 2^129.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from curate.kernels.memory import BLOCK, ONE, address_of, block_address, break_m
 def find_lines(data, offsets, scratch):  # type: ignore[no-untyped-def]
     """Lines of all texts: uint8[...], int64[d + 1], 64 bytes of scratch.
 
-    Returns two triples (first line int64[d + 1], starts uint32[l], ends uint32[l], in bytes from the text's start): lines
-    between newlines (always one more than there are newlines, the last may be empty), and lines of `str.splitlines`
-    (at \\n \\r \\r\\n \\v \\f \\x1c \\x1d \\x1e \\x85 U+2028 U+2029; no empty one at the end).
+    Returns two triples (first line int64[d + 1], starts uint32[l], ends uint32[l], in bytes from the text's start):
+    lines between newlines (always one more than there are newlines, the last may be empty), and lines of
+    `str.splitlines` (at \\n \\r \\r\\n \\v \\f \\x1c \\x1d \\x1e \\x85 U+2028 U+2029; no empty one at the end).
     """
     texts = offsets.shape[0] - 1
     limit, spare = address_of(data, data.shape[0]), address_of(scratch, 0)

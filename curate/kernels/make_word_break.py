@@ -1,7 +1,8 @@
 """Make `word_break.npz`, the table of characters: run `python -m curate.kernels.make_word_break` (needs `regex`).
 
-Properties come from the Unicode version that the `regex` module holds, and from the two character sets of datatrove 0.10
-(`utils/text.py`) that its filters are defined by. A table has two stages: 4,352 page numbers, and pages of 256 entries.
+Properties come from the Unicode version that the `regex` module holds, and from the two character sets of datatrove
+0.10 (`utils/text.py`) that its filters are defined by. A table has two stages: 4,352 page numbers, and pages of 256
+entries.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import regex
 
 from curate.kernels import characters as table
 
-# What datatrove takes for punctuation: ASCII punctuation, control characters except tab and newline, these and TERMINAL.
+# What datatrove takes for punctuation: ASCII punctuation, control characters except tab and newline, these and
+# TERMINAL.
 PUNCTUATION_BEYOND_ASCII = "«´»–—’“”„…∶━►、。〈〉《》「」【】！％（），．１：；？～"
-CONTROLS = [*range(0, 9), 11, 12, *range(13, 32), *range(127, 160)]
+CONTROLS = [*range(9), 11, 12, *range(13, 32), *range(127, 160)]
 # Its terminal punctuation is Unicode's Sentence_Terminal but for a few characters.
 TERMINAL_BESIDES = "\u17d6\u17d9\u17da"
 NOT_TERMINAL = (

@@ -1,9 +1,9 @@
 """Loads from byte buffers: 64 bytes classified at once, 8 bytes as a word, one UTF-8 code point.
 
-Kernels hand addresses to their helpers, not arrays: Numba counts references of an array at each call, which costs more than
-the helper. Vectors are LLVM's own (`<64 x i8>`), which it lowers to AVX-512, AVX2, SSE2 or NEON as the machine has them. Nothing is
-read past the end of a buffer: near it, bytes go through a scratch block of 64 bytes. Words are little-endian.
-Invalid UTF-8 never fails: a byte that does not begin a whole sequence counts as one U+FFFD.
+Kernels hand addresses to their helpers, not arrays: Numba counts references of an array at each call, which costs
+more than the helper. Vectors are LLVM's own (`<64 x i8>`), which it lowers to AVX-512, AVX2, SSE2 or NEON as the
+machine has them. Nothing is read past the end of a buffer: near it, bytes go through a scratch block of 64 bytes.
+Words are little-endian. Invalid UTF-8 never fails: a byte that does not begin a whole sequence counts as one U+FFFD.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def symbol_masks(typing_context: Any, address: Any) -> Any:
 
 @intrinsic
 def phrase_masks(typing_context: Any, address: Any) -> Any:
-    """64 bytes (67 are read) -> bit masks: `[`, `{`, where one of the words that C4 looks for may begin, whatever its case."""
+    """64 bytes (67 are read) -> bit masks: `[`, `{`, where a phrase that C4 looks for may begin, whatever its case."""
     signature = types.UniTuple(types.uint64, 3)(types.intp)
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
@@ -189,6 +189,17 @@ def load_uint16(typing_context: Any, address: Any) -> Any:
 
 
 @intrinsic
+def load_uint32(typing_context: Any, address: Any) -> Any:
+    """The uint32 at an address, as int64."""
+    signature = types.int64(types.intp)
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        return builder.zext(_load(builder, arguments[0], ir.IntType(32)), _WORD)
+
+    return signature, generate
+
+
+@intrinsic
 def load_int32(typing_context: Any, address: Any) -> Any:
     """The int32 at an address, as int64."""
     signature = types.int64(types.intp)
@@ -206,6 +217,31 @@ def store_byte(typing_context: Any, address: Any, byte: Any) -> Any:
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         builder.store(arguments[1], builder.inttoptr(arguments[0], ir.IntType(8).as_pointer()))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def store_uint32(typing_context: Any, address: Any, value: Any) -> Any:
+    """Write the low half of an int64 to an aligned address."""
+    signature = types.void(types.intp, types.int64)
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        pointer = builder.inttoptr(arguments[0], ir.IntType(32).as_pointer())
+        builder.store(builder.trunc(arguments[1], ir.IntType(32)), pointer)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def store_word(typing_context: Any, address: Any, word: Any) -> Any:
+    """Write a word to an aligned address."""
+    signature = types.void(types.intp, types.uint64)
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        builder.store(arguments[1], builder.inttoptr(arguments[0], _WORD.as_pointer()))
         return context.get_dummy_value()
 
     return signature, generate
@@ -254,7 +290,7 @@ def first_bits(count):  # type: ignore[no-untyped-def]
 
 @inlined
 def block_address(address, limit, scratch):  # type: ignore[no-untyped-def]
-    """Where the 64 bytes from `address` can be read: there or, where they would cross the `limit`, copied to `scratch`."""
+    """Where the 64 bytes from `address` can be read: there or, if they would cross the `limit`, in `scratch`."""
     if address + BLOCK <= limit:
         return address
     for i in range(BLOCK):

@@ -1,9 +1,9 @@
 """Word n-gram shingles, MinHash signatures (Broder 1997), bands, and exact set similarity of candidate pairs.
 
-A shingle is a 64-bit hash of n words in a row, after normalisation: lower case (one code point to one, all scripts), the
-typographic apostrophe as the plain one, punctuation and symbols dropped (words without letter or number), whitespace
-irrelevant; numbers and accents stay. A minimum is over a * x + b mod 2^32, a odd (multiply-shift), of the shingle's mixed
-low half: the estimate's mean is the Jaccard similarity, its standard deviation sqrt(J (1 - J) / k).
+A shingle is a 64-bit hash of n words in a row, after normalisation: lower case (one code point to one, all scripts),
+the typographic apostrophe as the plain one, punctuation and symbols dropped (words without letter or number),
+whitespace irrelevant; numbers and accents stay. A minimum is over a * x + b mod 2^32, a odd (multiply-shift), of the
+shingle's mixed low half: the estimate's mean is the Jaccard similarity, its standard deviation sqrt(J (1 - J) / k).
 Signatures are ours alone: other libraries' cannot be compared with them.
 """
 
@@ -29,7 +29,7 @@ _TILE = 8
 
 @part
 def _store_lower(start, end, target, characters):  # type: ignore[no-untyped-def]
-    """Write the lower case of [start, end) to `target` as UTF-8; returns the address after it. Takes up to 3 bytes for 2."""
+    """Write the lower case of [start, end) to `target` as UTF-8, up to 3 bytes for 1; returns the address after it."""
     while start < end:
         point, size = code_point(start, end)
         start += size
@@ -145,9 +145,7 @@ def _signatures(offsets, hashes, multipliers, addends, minima):  # type: ignore[
                 row[p] = min(row[p], low)
 
 
-def signatures(
-    offsets: np.ndarray, hashes: np.ndarray, permutations: tuple[np.ndarray, np.ndarray]
-) -> np.ndarray:
+def signatures(offsets: np.ndarray, hashes: np.ndarray, permutations: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """uint32[d, k]: the minima of each document's shingles under k hash functions; all EMPTY without shingles."""
     multipliers, addends = (np.ascontiguousarray(seeds, dtype=np.uint32) for seeds in permutations)
     minima = np.empty((len(offsets) - 1, len(multipliers)), dtype=np.uint32)
@@ -235,9 +233,7 @@ def _intersections(
     return sizes[left], sizes[right], common
 
 
-def jaccard_pairs(
-    offsets: np.ndarray, sorted_hashes: np.ndarray, left: np.ndarray, right: np.ndarray
-) -> np.ndarray:
+def jaccard_pairs(offsets: np.ndarray, sorted_hashes: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """float64[pairs]: |A and B| / |A or B| of sorted sets of shingles (`sorted_unique`); 0 if both are empty."""
     left_size, right_size, common = _intersections(offsets, sorted_hashes, left, right)
     return ratio(common, left_size + right_size - common)

@@ -1,8 +1,9 @@
 """Signals of Gopher's quality rules, of FineWeb's own rules and of mC4's paragraph rule, from a TextIndex to columns.
 
-Definitions are those of datatrove 0.10 (`gopher_quality_filter.py`, `fineweb_quality_filter.py`, `c4_filters.py`), with one
-difference: it cuts words with spaCy's rules for a language, we cut at UAX #29 word boundaries. Given the same words, the
-same numbers. A ratio whose denominator is 0 is 0. The other families: repetition.py and c4.py, also named here.
+Definitions are those of datatrove 0.10 (`gopher_quality_filter.py`, `fineweb_quality_filter.py`, `c4_filters.py`),
+with one difference: it cuts words with spaCy's rules for a language, we cut at UAX #29 word boundaries. Given the
+same words, the same numbers. A ratio whose denominator is 0 is 0. The other families: repetition.py and c4.py, also
+named here.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from curate.kernels.memory import (
     block_address,
     count_code_points,
     first_bits,
-    load_byte,
     ones,
     symbol_masks,
     trailing_zeros,
@@ -77,29 +77,26 @@ def _count_symbols(text, size, limit, spare):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _gopher_quality(rows, data, offsets, words, lines, stop_slots, characters, scratch, counts):  # type: ignore[no-untyped-def]
+def _gopher_quality(rows, data, offsets, words, lines, stops, characters, scratch, counts):  # type: ignore[no-untyped-def]
     limit, spare = address_of(data, data.shape[0]), address_of(scratch, 0)
     first_word, starts, ends, hashes, flags = words
     first_line, line_starts, line_ends = lines
-    stop_mask = np.uint64(stop_slots.shape[0] - 1)
-    stop_seen = np.zeros(stop_slots.shape[0], np.int64)
+    stop_hashes, stop_factor, stop_shift = stops
+    stop_seen = np.zeros(stop_hashes.shape[0], np.int64)
     for i in range(rows.shape[0]):
         row = rows[i]
         text, size = address_of(data, offsets[row]), offsets[row + 1] - offsets[row]
         n_words = n_chars = n_alphabetic = n_stops = 0
-        for j in range(first_word[row], first_word[row + 1]):
-            flag = flags[j]
-            n_alphabetic += (flag & LETTER) != 0
-            if flag & NOT_PUNCTUATION != 0:
-                n_words += 1
-                n_chars += word_length(text, starts[j], ends[j], flag, limit)
-            slot = hashes[j] & stop_mask
-            while stop_slots[slot] != ZERO:
-                if stop_slots[slot] == hashes[j]:
-                    n_stops += stop_seen[slot] != i + 1
-                    stop_seen[slot] = i + 1
-                    break
-                slot = (slot + ONE) & stop_mask
+        for j in range(first_word[row], first_word[row + 1]):  # without branches: which word comes next is no pattern
+            flag = np.int64(flags[j])
+            real = (flag // NOT_PUNCTUATION) & 1
+            n_words += real
+            n_chars += real * word_length(text, starts[j], ends[j], flag, limit)
+            n_alphabetic += flag & LETTER
+            slot = np.int64((hashes[j] * stop_factor) >> stop_shift)
+            hit = stop_hashes[slot] == hashes[j]
+            n_stops += hit & (stop_seen[slot] != i + 1)
+            stop_seen[slot] = i + 1 if hit else stop_seen[slot]
         n_bullets = n_ellipsis_lines = 0
         for j in range(first_line[row], first_line[row + 1]):
             start, end = text + line_starts[j], text + line_ends[j]
@@ -116,32 +113,40 @@ def _gopher_quality(rows, data, offsets, words, lines, stop_slots, characters, s
         counts[7, i] = n_ellipses
 
 
-def _stop_word_slots(stop_words: Sequence[str]) -> np.ndarray:
-    """An open table of the stop words' hashes: uint64[a power of two], 0 where empty."""
-    bits = 4
-    while (1 << bits) < 8 * len(stop_words):
+def _stop_word_table(stop_words: Sequence[str]) -> tuple[np.ndarray, np.uint64, np.uint64]:
+    """A table of the stop words' hashes without collisions: uint64[a power of two], with the factor and shift to find
+    a slot.
+
+    The other slots hold the first stop word's hash, which is never looked for there.
+    """
+    hashes = hash_strings(pa.array(list(dict.fromkeys(stop_words)), type=pa.string()))
+    bits = max(4, int(8 * len(hashes)).bit_length())
+    while True:
+        shift = np.uint64(64 - bits)
+        for factor in np.random.default_rng(bits).integers(1, 2**63, size=64, dtype=np.uint64) * np.uint64(
+            2
+        ) + np.uint64(1):
+            slots = ((hashes * factor) >> shift).astype(np.int64)
+            if len(np.unique(slots)) == len(hashes):
+                table = np.full(1 << bits, hashes[0] if len(hashes) else 0, dtype=np.uint64)
+                table[slots] = hashes
+                return table, factor, shift
         bits += 1
-    slots = np.zeros(1 << bits, dtype=np.uint64)
-    for hashed in hash_strings(pa.array(list(dict.fromkeys(stop_words)), type=pa.string())):
-        slot = int(hashed) & (len(slots) - 1)
-        while slots[slot]:
-            slot = (slot + 1) & (len(slots) - 1)
-        slots[slot] = hashed
-    return slots
 
 
 def gopher_quality(index: TextIndex, *, stop_words: Sequence[str] = STOP_WORDS) -> dict[str, np.ndarray]:
     """Signals of Gopher's quality rules, a column each of len(index).
 
-    words (int64: words that are not pure symbols), tokens (int64: all words), mean_word_length (code points of those that
-    are not pure symbols), and shares: hash_to_words, ellipsis_to_words, alphabetic_words (with a letter), each of all
-    words; bullet_lines, ellipsis_lines of the lines of `str.splitlines`; stop_words (int64: how many different ones).
+    words (int64: words that are not pure symbols), tokens (int64: all words), mean_word_length (code points of those
+    that are not pure symbols), and shares: hash_to_words, ellipsis_to_words, alphabetic_words (with a letter), each
+    of all words; bullet_lines, ellipsis_lines of the lines of `str.splitlines`; stop_words (int64: how many different
+    ones).
     """
     counts = np.empty((8, len(index)), dtype=np.int64)
     scratch = np.empty(BLOCK, dtype=np.uint8)
-    slots = _stop_word_slots(stop_words)
+    table = _stop_word_table(stop_words)
     _gopher_quality(
-        index.rows, index.data, index.offsets, index.words, index.split_lines, slots, character_table(), scratch, counts
+        index.rows, index.data, index.offsets, index.words, index.split_lines, table, character_table(), scratch, counts
     )
     words, chars, alphabetic, stops, bullets, ellipsis_lines, hashes, ellipses = counts
     tokens = index.n_words

@@ -1,8 +1,9 @@
 """Signals of Gopher's repetition rules (Rae et al. 2021, table A1): duplicate lines, paragraphs and word n-grams.
 
-Definitions are those of datatrove 0.10 (`gopher_repetition_filter.py`), given the words of the index. n-grams are compared
-as sequences of words; datatrove compares their concatenation, which differs only if two n-grams spell the same characters
-cut elsewhere. A repeated (n+1)-gram consists of two repeated n-grams, so each n looks only at what the last one left.
+Definitions are those of datatrove 0.10 (`gopher_repetition_filter.py`), given the words of the index. n-grams are
+compared as sequences of words; datatrove compares their concatenation, which differs only if two n-grams spell the
+same characters cut elsewhere. A repeated (n+1)-gram consists of two repeated n-grams, so each n looks only at what
+the last one left.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def _count_paragraphs(text, size, row, all_ascii, lines, limit, slots, stamps, s
             if end == start:
                 start = line_start
             end = line_end
-        if end > start and (line_end == line_start or line_end == stop):
+        if end > start and line_end in (line_start, stop):
             n += 1
             if add_to_set(slots, stamps, stamp, mask, hash_range(start, end - start, limit)):
                 duplicates += 1
@@ -184,9 +185,10 @@ def gopher_repetition(index: TextIndex) -> dict[str, np.ndarray]:
     """Signals of Gopher's repetition rules, float64[len(index)] each.
 
     duplicate_lines, duplicate_paragraphs: the share that was seen before in the text; duplicate_line_chars and
-    duplicate_paragraph_chars: their code points; top_N_gram_chars (N 2 to 4): code points of the most frequent n-gram (of
-    the first of them, with a space between words) times how often it occurs; duplicate_N_gram_chars (N 5 to 10): code
-    points, spaces left out, of n-grams seen before, without overlap. All of code points are shares of the text's.
+    duplicate_paragraph_chars: their code points; top_N_gram_chars (N 2 to 4): code points of the most frequent n-gram
+    (of the first of them, with a space between words) times how often it occurs; duplicate_N_gram_chars (N 5 to 10):
+    code points, spaces left out, of n-grams seen before, without overlap. All of code points are shares of the
+    text's.
     """
     counts = np.empty((6 + len(TOP) + len(DUPLICATE), len(index)), dtype=np.int64)
     _repetition(

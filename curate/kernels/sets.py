@@ -1,4 +1,4 @@
-"""A set of 64-bit hashes that is emptied for each text without being cleared: a slot counts if its stamp is the text's."""
+"""A set of 64-bit hashes that need not be cleared between texts: a slot counts only if its stamp is the text's."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from curate.errors import InputError
 def string_buffers(strings: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Bytes uint8[...] (read-only, shared with Arrow) and offsets int64[n + 1] of a (large) string or binary array.
 
-    Slices keep the whole buffer and get offsets into it; a null becomes an empty string. Raises InputError for any other type.
+    Slices keep the whole buffer and get offsets into it; a null becomes an empty string. Raises InputError for any
+    other type.
     """
     if isinstance(strings, pa.ChunkedArray):
         raise InputError("Kernels take one Arrow array, not a chunked one; call combine_chunks() on the column first.")
@@ -29,7 +30,9 @@ def string_buffers(strings: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     if len(strings) == 0 or offset_buffer is None:
         offsets = np.zeros(len(strings) + 1, dtype=np.int64)
     else:
-        offsets = np.frombuffer(offset_buffer, dtype=width, count=len(strings) + 1, offset=strings.offset * width.itemsize)
+        offsets = np.frombuffer(
+            offset_buffer, dtype=width, count=len(strings) + 1, offset=strings.offset * width.itemsize
+        )
     data = np.frombuffer(byte_buffer if byte_buffer is not None and byte_buffer.size else b"", dtype=np.uint8)
     return data, offsets.astype(np.int64)
 

@@ -1,8 +1,8 @@
 """`TextIndex`: the words and lines of a batch of texts, found once and shared by all filters.
 
 Costs about 17 bytes a word and 8 a line beside the Arrow buffer, which is not copied. Positions are bytes from the
-text's start; a text may have up to 4 GB. Words are the segments of UAX #29 that are not whitespace, punctuation included
-(see words.py); lines come in two senses (see lines.py). Text is UTF-8; invalid bytes count as U+FFFD.
+text's start; a text may have up to 4 GB. Words are the segments of UAX #29 that are not whitespace, punctuation
+included (see words.py); lines come in two senses (see lines.py). Text is UTF-8; invalid bytes count as U+FFFD.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 
 from curate.errors import InputError
-from curate.kernels.characters import character_table
 from curate.kernels.lines import find_lines
 from curate.kernels.memory import BLOCK
 from curate.kernels.strings import string_buffers
@@ -35,7 +34,7 @@ class Words(NamedTuple):
     hash: np.ndarray
     """uint64[w], of the bytes as they are"""
     flags: np.ndarray
-    """uint8[w]: LETTER, NOT_PUNCTUATION, LETTER_OR_NUMBER, NOT_ASCII of words.py; the length in code points is the bytes unless NOT_ASCII"""
+    """uint8[w]: LETTER, NOT_PUNCTUATION, LETTER_OR_NUMBER, NOT_ASCII of words.py (without it, code points are bytes)"""
 
 
 class Lines(NamedTuple):
@@ -79,18 +78,18 @@ class TextIndex:
         data, offsets = string_buffers(texts)
         sizes = np.diff(offsets)
         if sizes.size and sizes.max() > LONGEST_TEXT_BYTES:
-            raise InputError(f"Text {int(sizes.argmax())} of the batch has {sizes.max()} bytes; the limit is 4 GB. Split it.")
-        scratch = np.empty(BLOCK, dtype=np.uint8)
-        first, start, end, hashed, flags, code_points = find_words(data, offsets, character_table(), scratch)
-        n = first[-1]
-        lines, split_lines = find_lines(data, offsets, scratch)
+            raise InputError(
+                f"Text {int(sizes.argmax())} of the batch has {sizes.max()} bytes; the limit is 4 GB. Split it."
+            )
+        first, start, end, hashed, flags, code_points = find_words(data, offsets)
+        lines, split_lines = find_lines(data, offsets, np.empty(BLOCK, dtype=np.uint8))
         return cls(
             kind=texts.type,
             rows=np.arange(len(offsets) - 1, dtype=np.int64),
             data=data,
             offsets=offsets,
             code_points=code_points,
-            words=Words(first, start[:n], end[:n], hashed[:n], flags[:n]),
+            words=Words(first, start, end, hashed, flags),
             lines=Lines(*lines),
             split_lines=Lines(*split_lines),
         )

@@ -1,4 +1,4 @@
-"""Whitespace at the ends of a piece of text, as `str.strip` sees it, and other looks at its first and last characters."""
+"""Whitespace at the ends of a piece of text, as `str.strip` sees it, and other looks at its ends."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def is_ascii_space(byte):  # type: ignore[no-untyped-def]
 
 
 @inlined
+def _is_visible_ascii(byte):  # type: ignore[no-untyped-def]
+    return 32 < byte < 128
+
+
+@inlined
 def last_code_point(start, end):  # type: ignore[no-untyped-def]
     """The last code point of the bytes [start, end) and its size; (0xFFFD, 1) where no whole sequence ends there."""
     address = end - 1
@@ -28,8 +33,7 @@ def last_code_point(start, end):  # type: ignore[no-untyped-def]
 
 
 @part
-def skip_space(start, end, characters):  # type: ignore[no-untyped-def]
-    """Address of the first character of [start, end) that is not whitespace, or `end`."""
+def _skip_space(start, end, characters):  # type: ignore[no-untyped-def]
     while start < end:
         byte = load_byte(start)
         if byte < 128:
@@ -45,8 +49,7 @@ def skip_space(start, end, characters):  # type: ignore[no-untyped-def]
 
 
 @part
-def trim_space(start, end, characters):  # type: ignore[no-untyped-def]
-    """Address after the last character of [start, end) that is not whitespace, or `start`."""
+def _trim_space(start, end, characters):  # type: ignore[no-untyped-def]
     while end > start:
         byte = load_byte(end - 1)
         if byte < 128:
@@ -59,6 +62,22 @@ def trim_space(start, end, characters):  # type: ignore[no-untyped-def]
                 break
             end -= size
     return end
+
+
+@inlined
+def skip_space(start, end, characters):  # type: ignore[no-untyped-def]
+    """Address of the first character of [start, end) that is not whitespace, or `end`."""
+    if start < end and _is_visible_ascii(load_byte(start)):
+        return start
+    return _skip_space(start, end, characters)
+
+
+@inlined
+def trim_space(start, end, characters):  # type: ignore[no-untyped-def]
+    """Address after the last character of [start, end) that is not whitespace, or `start`."""
+    if start < end and _is_visible_ascii(load_byte(end - 1)):
+        return end
+    return _trim_space(start, end, characters)
 
 
 @inlined

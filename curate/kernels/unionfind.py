@@ -1,7 +1,7 @@
 """Connected components of a graph given as edges: union by smaller root with path halving (Tarjan & van Leeuwen 1984).
 
-Memory beside the edges: 4 bytes a node (8 from 2^32 nodes on), and 8 a node for the labels. The result does not depend on the
-order of the edges.
+Memory beside the edges: 4 bytes a node (8 from 2^32 nodes on), and 8 a node for the labels. The result does not
+depend on the order of the edges.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def _label(parent, labels):  # type: ignore[no-untyped-def]
 
 
 def connected_components(n: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """int64[n]: the smallest member of each node's component, for undirected edges left[i] - right[i] among nodes 0..n-1.
+    """int64[n]: the smallest member of each node's component, for undirected edges left[i] - right[i] among nodes
+    0..n-1.
 
     Raises ValueError if the two sides differ in length or name a node outside.
     """

@@ -1,8 +1,8 @@
 """Words of texts: the segments of UAX #29 (default word boundaries, no tailoring) that are not whitespace.
 
-A text is cut twice as fast as its hardest part: 64 bytes of ASCII become bit masks from which word starts and ends fall
-out; runs between ASCII whitespace that hold any other byte go through the rules code point by code point.
-The `regex` module's `(?wV1)\\b` differs in two places, where we keep to the annex: it joins an apostrophe to a vowel that
+A text is cut twice as fast as its hardest part: 64 bytes of ASCII become bit masks from which word starts and ends
+fall out; runs between ASCII whitespace that hold any other byte go through the rules code point by code point. The
+`regex` module's `(?wV1)\\b` differs in two places, where we keep to the annex: it joins an apostrophe to a vowel that
 follows it ("'a"), and a lone regional indicator to what follows.
 """
 
@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from curate.kernels import characters as character
-from curate.kernels.characters import CLASSES, properties_of
-from curate.kernels.compile import inlined, kernel, part, pasted
+from curate.kernels.characters import CLASSES, character_table, properties_of
+from curate.kernels.compile import inlined, kernel, part
 from curate.kernels.hashing import hash_range
 from curate.kernels.memory import (
     ALL,
@@ -26,7 +26,12 @@ from curate.kernels.memory import (
     count_code_points,
     first_bits,
     load_byte,
+    load_uint32,
+    load_word,
     ones,
+    store_byte,
+    store_uint32,
+    store_word,
     trailing_zeros,
     word_masks,
 )
@@ -44,16 +49,13 @@ NOT_ASCII = 8
 _FLAG_SHIFT = 5  # character.LETTER, NOT_PUNCTUATION, LETTER_OR_NUMBER >> 5 are the first three flags
 _ASCII_WORD = LETTER | NOT_PUNCTUATION | LETTER_OR_NUMBER
 _ANY_FLAG = _ASCII_WORD | NOT_ASCII
-_WIDE = NOT_ASCII << _FLAG_SHIFT   # the bit that characters.py leaves free for this
+_WIDE = NOT_ASCII << _FLAG_SHIFT  # the bit that characters.py leaves free for this
 
 _A_LETTER = CLASSES["ALetter"]
 _HEBREW = CLASSES["Hebrew_Letter"]
 _NUMERIC = CLASSES["Numeric"]
 _EXTEND_NUM_LET = CLASSES["ExtendNumLet"]
 _KATAKANA = CLASSES["Katakana"]
-_MID_LETTER = CLASSES["MidLetter"]
-_MID_NUM = CLASSES["MidNum"]
-_MID_NUM_LET = CLASSES["MidNumLet"]
 _SINGLE_QUOTE = CLASSES["Single_Quote"]
 _DOUBLE_QUOTE = CLASSES["Double_Quote"]
 _EXTEND = CLASSES["Extend"]
@@ -63,6 +65,12 @@ _CR = CLASSES["CR"]
 _LF = CLASSES["LF"]
 _NEWLINE = CLASSES["Newline"]
 _FLAG = CLASSES["Regional_Indicator"]
+_LETTERS = 1 << _A_LETTER | 1 << _HEBREW
+_NUMBERS = 1 << _NUMERIC
+_CONNECTORS = 1 << _EXTEND_NUM_LET
+_KATAKANAS = 1 << _KATAKANA
+_MID_LETTERS = 1 << CLASSES["MidLetter"] | 1 << CLASSES["MidNumLet"] | 1 << _SINGLE_QUOTE
+_MID_NUMBERS = 1 << CLASSES["MidNum"] | 1 << CLASSES["MidNumLet"] | 1 << _SINGLE_QUOTE
 _FLAG_PAIR = 19  # a pair of regional indicators is complete: nothing joins it
 _END = 20  # the end of the text: nothing joins it
 
@@ -73,26 +81,27 @@ def _is_space(byte):  # type: ignore[no-untyped-def]
 
 
 @inlined
+def _is(kind, kinds):  # type: ignore[no-untyped-def]
+    """Whether a class is one of those whose bits are set."""
+    return (kinds >> kind) & 1 != 0
+
+
+@inlined
 def _joins(left, right):  # type: ignore[no-untyped-def]
     """WB5, WB8 to WB10, WB13 to WB13b: no boundary between these two classes."""
-    letter_or_number = right <= _NUMERIC and right != 0
-    if left == 0 or left > _KATAKANA:
-        return False
-    if left <= _NUMERIC:
-        return letter_or_number or right == _EXTEND_NUM_LET
+    if _is(left, _LETTERS | _NUMBERS):
+        return _is(right, _LETTERS | _NUMBERS | _CONNECTORS)
     if left == _EXTEND_NUM_LET:
-        return letter_or_number or right == _EXTEND_NUM_LET or right == _KATAKANA
-    return right == _KATAKANA or right == _EXTEND_NUM_LET
+        return _is(right, _LETTERS | _NUMBERS | _KATAKANAS | _CONNECTORS)
+    return left == _KATAKANA and _is(right, _KATAKANAS | _CONNECTORS)
 
 
 @inlined
 def _may_bridge(left, mid):  # type: ignore[no-untyped-def]
     """The first halves of WB6, WB7b and WB12: whether `mid` after `left` waits for what follows."""
-    if left == _A_LETTER or left == _HEBREW:
-        return mid == _MID_LETTER or mid == _MID_NUM_LET or mid == _SINGLE_QUOTE or (
-            left == _HEBREW and mid == _DOUBLE_QUOTE
-        )
-    return left == _NUMERIC and (mid == _MID_NUM or mid == _MID_NUM_LET or mid == _SINGLE_QUOTE)
+    if left == _NUMERIC:
+        return _is(mid, _MID_NUMBERS)
+    return _is(left, _LETTERS) and (_is(mid, _MID_LETTERS) or (left == _HEBREW and mid == _DOUBLE_QUOTE))
 
 
 @inlined
@@ -102,26 +111,26 @@ def _bridges(left, mid, right):  # type: ignore[no-untyped-def]
         return right == _NUMERIC
     if mid == _DOUBLE_QUOTE:
         return right == _HEBREW
-    return right == _A_LETTER or right == _HEBREW
+    return _is(right, _LETTERS)
 
 
-@pasted
+@inlined
 def _add(words, n, start, end, seen):  # type: ignore[no-untyped-def]
-    """Store a word unless it is whitespace; returns how many there are now. `seen` is all properties of its characters."""
-    if seen & character.NOT_SPACE != 0:
-        words[0][n] = start
-        words[1][n] = end
-        words[3][n] = (seen >> _FLAG_SHIFT) & _ANY_FLAG
-        n += 1
-    return n
+    """Store a word unless it is whitespace; returns how many there are now. `seen`: properties of its characters."""
+    starts, ends, flags = words
+    store_uint32(starts + 4 * n, start)
+    store_uint32(ends + 4 * n, end)
+    store_byte(flags + n, np.uint8((seen >> _FLAG_SHIFT) & _ANY_FLAG))
+    return n + (seen & character.NOT_SPACE != 0)
 
 
 @part
 def _segment(text, start, end, characters, words, n):  # type: ignore[no-untyped-def]
     """Words of the bytes at addresses [start, end) by the rules of UAX #29, code point by code point.
 
-    `left` is the class of the last character that counts (WB4 skips Extend, Format and ZWJ), `before` that of the last one
-    whatever it is. A character that may bridge two letters or numbers is `waiting` until the next one decides.
+    `left` is the class of the last character that counts (WB4 skips Extend, Format and ZWJ), `before` that of the
+    last one whatever it is. A character that may bridge two letters or numbers is `waiting` until the next one
+    decides.
     """
     left = before = np.int64(-1)
     word, seen = start, np.int64(0)
@@ -136,6 +145,10 @@ def _segment(text, start, end, characters, words, n):  # type: ignore[no-untyped
             properties &= ~character.CLASS
             if point > 127:
                 properties |= _WIDE
+        if kind == _A_LETTER and before == _A_LETTER and left == _A_LETTER:  # most of the time; WB5
+            seen |= properties
+            position += size
+            continue
         after_newline = _CR <= before <= _NEWLINE
         if _EXTEND <= kind <= _ZWJ and before >= 0 and not after_newline:  # WB4
             if waiting != 0:
@@ -193,7 +206,7 @@ def _emit(masks, start, end, shift, out, n):  # type: ignore[no-untyped-def]
         return n
     last = (end - 1) >> 6
     for k in range(start >> 6, last + 1):
-        mask = masks[k]
+        mask = load_word(masks + 8 * k)
         low = k << 6
         if low < start:
             mask &= ALL << np.uint64(start - low)
@@ -202,7 +215,7 @@ def _emit(masks, start, end, shift, out, n):  # type: ignore[no-untyped-def]
         following = n + ones(mask)
         while n < following:  # eight at a time, whatever is left: a loop that ends at an unforeseen bit costs more
             for i in range(8):
-                out[n + i] = low + trailing_zeros(mask) + shift
+                store_uint32(out + 4 * (n + i), low + trailing_zeros(mask) + shift)
                 mask &= mask - ONE
             n += 8
         n = following
@@ -212,15 +225,18 @@ def _emit(masks, start, end, shift, out, n):  # type: ignore[no-untyped-def]
 @part
 def _add_ascii(text, start, end, masks, words, n, characters):  # type: ignore[no-untyped-def]
     """Words of the text's bytes [start, end), all ASCII and bounded by whitespace, from the masks."""
-    starts, ends, _, flags = words
+    starts, ends, flags = words
     last = _emit(masks[0], start, end, np.int64(0), starts, n)
     _emit(masks[1], start, end, np.int64(1), ends, n)
     for i in range(n, last):
-        seen = properties_of(characters, np.int64(load_byte(text + starts[i])))
-        if (seen & character.LETTER == 0) & (ends[i] - starts[i] > 1):  # letters may follow a number or an underscore
-            for position in range(np.int64(starts[i]) + 1, np.int64(ends[i])):
-                seen |= properties_of(characters, np.int64(load_byte(text + position)))
-        flags[i] = (seen >> _FLAG_SHIFT) & _ASCII_WORD
+        position = text + load_uint32(starts + 4 * i)
+        stop = text + load_uint32(ends + 4 * i)
+        seen = properties_of(characters, np.int64(load_byte(position)))
+        if (seen & character.LETTER == 0) & (stop - position > 1):  # letters may follow a number or an underscore
+            while position + 1 < stop:
+                position += 1
+                seen |= properties_of(characters, np.int64(load_byte(position)))
+        store_byte(flags + i, np.uint8((seen >> _FLAG_SHIFT) & _ASCII_WORD))
     return last
 
 
@@ -228,8 +244,9 @@ def _add_ascii(text, start, end, masks, words, n, characters):  # type: ignore[n
 def _mark(text, size, limit, masks, scratch):  # type: ignore[no-untyped-def]
     """Fill the masks of word starts, word ends (last bytes) and non-ASCII bytes of a text.
 
-    A letter, a digit or `_` belongs to a word, and so does a mid-letter between letters and a mid-number between digits;
-    any other byte but whitespace is a word of its own. Returns the most words there can be, and whether all is ASCII.
+    A letter, a digit or `_` belongs to a word, and so does a mid-letter between letters and a mid-number between
+    digits; any other byte but whitespace is a word of its own. Returns the most words there can be, and whether all
+    is ASCII.
     """
     starts, ends, not_ascii = masks
     blocks = (size + BLOCK - 1) >> 6
@@ -256,29 +273,30 @@ def _mark(text, size, limit, masks, scratch):  # type: ignore[no-untyped-def]
         inside = (letters | digits | underscore | bridge) & valid
         alone = ~(inside | space | wide) & valid
         wide &= valid
-        starts[k] = (inside & ~((inside << ONE) | inside_before)) | alone
+        begins = (inside & ~((inside << ONE) | inside_before)) | alone
+        store_word(starts + 8 * k, begins)
         if k > 0:
-            ends[k - 1] = (inside_last & ~((inside_last >> ONE) | (inside << TOP))) | alone_last
-        not_ascii[k] = wide
+            store_word(ends + 8 * (k - 1), (inside_last & ~((inside_last >> ONE) | (inside << TOP))) | alone_last)
+        store_word(not_ascii + 8 * k, wide)
         any_not_ascii |= wide
-        bound += ones(starts[k]) + ones(wide)
+        bound += ones(begins) + ones(wide)
         letters_before, digits_before, inside_before = letters >> TOP, digits >> TOP, inside >> TOP
         inside_last, alone_last = inside, alone
         letters, digits, space, wide = next_letters, next_digits, next_space, next_wide
         underscore, mid_letter, mid_number = next_underscore, next_mid_letter, next_mid_number
     if blocks > 0:
-        ends[blocks - 1] = (inside_last & ~(inside_last >> ONE)) | alone_last
+        store_word(ends + 8 * (blocks - 1), (inside_last & ~(inside_last >> ONE)) | alone_last)
     return bound, any_not_ascii == ZERO
 
 
 @part
 def _add_mixed(text, size, masks, words, n, characters):  # type: ignore[no-untyped-def]
-    """Words of a text that is not all ASCII: by the masks, and by the rules from whitespace to whitespace around the rest."""
+    """Words of a text that is not all ASCII: by the rules around other bytes, space to space; by masks elsewhere."""
     done = np.int64(0)
     k = 0
     blocks = (size + BLOCK - 1) >> 6
     while k < blocks:
-        mask = masks[2][k]
+        mask = load_word(masks[2] + 8 * k)
         if (k << 6) < done:
             mask &= ALL << np.uint64(done - (k << 6)) if done - (k << 6) < BLOCK else ZERO
         if mask == ZERO:
@@ -315,36 +333,21 @@ def word_length(text, start, end, flags, limit):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def find_words(data, offsets, characters, scratch):  # type: ignore[no-untyped-def]
-    """Words of all texts: uint8[...], int64[d + 1], the table of characters, 64 bytes of scratch.
-
-    Returns first_word int64[d + 1], starts and ends uint32[w] (bytes from the text's start), hashes uint64[w], flags
-    uint8[w], code points of each text int64[d]. The arrays of words have room for more than first_word[-1]; the rest is
-    never written, so takes no memory.
-    """
-    texts = offsets.shape[0] - 1
-    limit, spare = address_of(data, data.shape[0]), address_of(scratch, 0)
-    longest = 0
-    for i in range(texts):
-        longest = max(longest, offsets[i + 1] - offsets[i])
-    blocks = (longest >> 6) + 2
-    masks = (np.empty(blocks, np.uint64), np.empty(blocks, np.uint64), np.empty(blocks, np.uint64))
-    room = 8  # for _emit
-    for i in range(texts):
-        size = offsets[i + 1] - offsets[i]
-        bound, _ = _mark(address_of(data, offsets[i]), size, limit, masks, spare)
-        room += bound
-    starts = np.empty(room, np.uint32)
-    ends = np.empty(room, np.uint32)
-    hashes = np.empty(room, np.uint64)
-    flags = np.empty(room, np.uint8)
-    words = (starts, ends, hashes, flags)
-    first_word = np.zeros(texts + 1, np.int64)
-    code_points = np.empty(texts, np.int64)
+def _find_words(data, offsets, characters, space, first_word, starts, ends, hashes, flags, code_points):  # type: ignore[no-untyped-def]
+    """Fill the arrays of words; if these have no room yet, only find out how much they need. Returns that."""
+    limit, spare = address_of(data, data.shape[0]), address_of(space, 0)
+    blocks = (space.shape[0] - 8) // 3
+    masks = (spare + BLOCK, spare + BLOCK + 8 * blocks, spare + BLOCK + 16 * blocks)
+    words = (address_of(starts, 0), address_of(ends, 0), address_of(flags, 0))
+    counting = starts.shape[0] == 0
+    room = np.int64(8)  # for _emit
     n = beginning = np.int64(0)
-    for i in range(texts):
+    for i in range(offsets.shape[0] - 1):
         text, size = address_of(data, offsets[i]), offsets[i + 1] - offsets[i]
-        _, all_ascii = _mark(text, size, limit, masks, spare)
+        bound, all_ascii = _mark(text, size, limit, masks, spare)
+        room += bound
+        if counting:
+            continue
         if all_ascii:
             last = _add_ascii(text, beginning, size, masks, words, n, characters)
             code_points[i] = size
@@ -355,4 +358,23 @@ def find_words(data, offsets, characters, scratch):  # type: ignore[no-untyped-d
             hashes[word] = hash_range(text + starts[word], np.int64(ends[word]) - starts[word], limit)
         n = last
         first_word[i + 1] = n
-    return first_word, starts, ends, hashes, flags, code_points
+    return room
+
+
+def find_words(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Words of all texts: bytes uint8[...] and offsets int64[d + 1].
+
+    Returns first_word int64[d + 1], starts and ends uint32[w] (bytes from the text's start), hashes uint64[w], flags
+    uint8[w], code points of each text int64[d]. The arrays of words are views of arrays with room for more, which was
+    never written and takes no memory; NumPy makes them, as it asks for huge pages where that pays.
+    """
+    texts = len(offsets) - 1
+    longest = int(np.diff(offsets).max(initial=0))
+    space = np.empty(8 + 3 * (longest // BLOCK + 2), dtype=np.uint64)  # a spare block, and three masks of a text
+    first_word, code_points = np.zeros(texts + 1, dtype=np.int64), np.empty(texts, dtype=np.int64)
+    kinds = (np.uint32, np.uint32, np.uint64, np.uint8)
+    words = [np.empty(0, dtype=kind) for kind in kinds]
+    room = _find_words(data, offsets, character_table(), space, first_word, *words, code_points)
+    words = [np.empty(room, dtype=kind) for kind in kinds]
+    _find_words(data, offsets, character_table(), space, first_word, *words, code_points)
+    return (first_word, *(array[: first_word[-1]] for array in words), code_points)

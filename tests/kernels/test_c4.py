@@ -20,9 +20,12 @@ DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "text"
 
 POLICY = ["terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies"]
 PIECES = st.sampled_from(
-    ["One two three. ", "a b", " c.", "\n", "\n", "\r\n", "\x85", " ", "\xa0", ".", "...", "?", '"', "'", "[1]", "[]", "[edit]"]
-    + ["[citation needed]", "[٣]", "[x]", "[", "]", "JavaScript", "java", "script", "Lorem ipsum", "{", "Use", " of ", " cookies"]
-    + ["Terms of Use ", "privacy policy", "USES cookies", "x" * 20, "é" * 12, "。", "漢字"]
+    [
+        *("One two three. ", "a b", " c.", "\n", "\n", "\r\n", "\x85", " ", "\xa0", ".", "...", "?", '"', "'"),
+        *("[1]", "[]", "[edit]", "[citation needed]", "[٣]", "[x]", "[", "]", "JavaScript", "java", "script"),
+        *("Lorem ipsum", "{", "Use", " of ", " cookies", "Terms of Use ", "privacy policy", "USES cookies"),
+        *("x" * 20, "é" * 12, "。", "漢字"),
+    ]
 )
 TEXTS = st.lists(st.lists(PIECES, max_size=25).map("".join), max_size=4)
 
@@ -155,7 +158,9 @@ def test_sentences_come_close_to_those_of_spacy_on_real_texts() -> None:
     ours = c4_lines(TextIndex.of(pa.array(texts)), terminal_punctuation=False, min_words=-1, curly_bracket=False)
     splitter = spacy.blank("en")
     splitter.add_pipe("sentencizer")
-    theirs = np.array([sum(len(list(splitter(line.strip()).sents)) for line in text.splitlines() if line.strip()) for text in texts])
+    theirs = np.array(
+        [sum(len(list(splitter(line.strip()).sents)) for line in text.splitlines() if line.strip()) for text in texts]
+    )
     assert np.mean(np.abs(ours.columns["sentences"] - theirs) <= 1) > 0.9
 
 

@@ -8,7 +8,29 @@ from hypothesis import strategies as st
 
 from curate.kernels.text_index import Lines, TextIndex
 
-PIECES = st.sampled_from(["a", "bc", " ", "\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x1f", "\x85", "\u2028", "\u2029", "…", "é", "漢", "¨"])
+PIECES = st.sampled_from(
+    [
+        "a",
+        "bc",
+        " ",
+        "\n",
+        "\r",
+        "\r\n",
+        "\v",
+        "\f",
+        "\x1c",
+        "\x1d",
+        "\x1e",
+        "\x1f",
+        "\x85",
+        "\u2028",
+        "\u2029",
+        "…",
+        "é",
+        "漢",
+        "¨",
+    ]
+)
 TEXTS = st.lists(st.lists(PIECES, max_size=60).map("".join), max_size=5)
 
 

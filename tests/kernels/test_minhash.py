@@ -51,7 +51,25 @@ def reference_shingles(words: list[str], n: int) -> list[int]:
 
 
 WORDS = st.lists(
-    st.sampled_from(["Alpha", "BETA", "gamma7", "ÉCOLE", "don’t", "DON'T", "ſ", "Ω", "Ⱥlpha", "漢", "42", "Straße", "a_B", "İ", "𐐀x"]),
+    st.sampled_from(
+        [
+            "Alpha",
+            "BETA",
+            "gamma7",
+            "ÉCOLE",
+            "don’t",
+            "DON'T",
+            "ſ",
+            "Ω",
+            "Ⱥlpha",
+            "漢",
+            "42",
+            "Straße",
+            "a_B",
+            "İ",
+            "𐐀x",
+        ]
+    ),
     max_size=30,
 )
 
@@ -74,14 +92,23 @@ def test_any_bytes_have_shingles_and_the_same_ones_twice(raws: list[bytes], n: i
 
 
 def test_case_punctuation_and_whitespace_do_not_matter() -> None:
-    texts = ["The cat's  ÉTUDE, is (over)!", "the CAT’S\nétude is over", "the cat's étude is not over", "!?", None, "The"]
+    texts = [
+        "The cat's  ÉTUDE, is (over)!",
+        "the CAT’S\nétude is over",
+        "the cat's étude is not over",
+        "!?",
+        None,
+        "The",
+    ]
     offsets, hashes = shingles(pa.array(texts), 3)
     parts = [hashes[offsets[i] : offsets[i + 1]].tolist() for i in range(len(texts))]
     assert parts[0] == parts[1] != parts[2]
     assert [len(part) for part in parts] == [3, 3, 4, 0, 0, 1]
 
 
-@given(st.lists(st.lists(st.integers(0, MASK), max_size=30), min_size=1, max_size=4), st.integers(1, 40), st.integers(0, 9))
+@given(
+    st.lists(st.lists(st.integers(0, MASK), max_size=30), min_size=1, max_size=4), st.integers(1, 40), st.integers(0, 9)
+)
 @settings(max_examples=150, deadline=None)
 def test_signatures_and_bands_are_those_of_plain_python(sets: list[list[int]], k: int, seed: int) -> None:
     offsets = np.cumsum([0, *map(len, sets)])
@@ -159,7 +186,9 @@ def test_the_estimate_follows_measured_similarities_of_real_revisions() -> None:
         pytest.skip(f"needs {path}")
     documents = pq.read_table(DATA / "dedup" / "dedup_docs.parquet", columns=["id", "text"])
     row_of = {identifier: row for row, identifier in enumerate(documents["id"].to_pylist())}
-    pairs = [pair for pair in pq.read_table(path).to_pylist() if pair["id_a"] in row_of and pair["id_b"] in row_of][:500]
+    pairs = [pair for pair in pq.read_table(path).to_pylist() if pair["id_a"] in row_of and pair["id_b"] in row_of][
+        :500
+    ]
     left, right = (np.array([row_of[pair[name]] for pair in pairs]) for name in ("id_a", "id_b"))
     rows = np.unique(np.concatenate([left, right]))
     offsets, hashes = shingles(TextIndex.of(documents["text"].combine_chunks()).select(rows), 5)

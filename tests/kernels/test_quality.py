@@ -18,8 +18,27 @@ from curate.kernels.text_index import TextIndex
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "text"
 
 PIECES = st.sampled_from(
-    ["the ", "be", " to", "with", "of. ", "...", "..", ".", "…", "#", "##", "- ", "•", "\n", "\n", "\r\n", "\u2028", " ", "\xa0"]
-    + ["é", "漢字", "3.14", "word ", "x" * 31, "。", "!", "?", "؟", "$5", "_", "\u3000", "ÀÉ "]
+    [
+        *("the ", "be", " to", "with", "of. ", "...", "..", ".", "…", "#", "##", "- ", "•", "\n", "\n", "\r\n"),
+        *(
+            "\u2028",
+            " ",
+            "\xa0",
+            "é",
+            "漢字",
+            "3.14",
+            "word ",
+            "x" * 31,
+            "。",
+            "!",
+            "?",
+            "؟",
+            "$5",
+            "_",
+            "\u3000",
+            "ÀÉ ",
+        ),
+    ]
 )
 TEXTS = st.lists(st.lists(PIECES, max_size=40).map("".join), max_size=5)
 
@@ -64,7 +83,9 @@ def reference_fineweb(text: str, words: list[str]) -> dict[str, float]:
         seen.add(line)
     return {
         "lines": len(lines),
-        "terminal_punctuation_lines": share(sum(line.endswith(tuple(TERMINAL_PUNCTUATION)) for line in lines), len(lines)),
+        "terminal_punctuation_lines": share(
+            sum(line.endswith(tuple(TERMINAL_PUNCTUATION)) for line in lines), len(lines)
+        ),
         "short_lines": share(sum(len(line) <= 30 for line in lines), len(lines)),
         "duplicate_line_chars": share(duplicate, len(text.replace("\n", ""))),
         "newlines_to_words": share(text.count("\n"), len(words)),
@@ -89,7 +110,9 @@ def test_gopher_signals_are_those_of_plain_python(texts: list[str]) -> None:
 def test_fineweb_signals_are_those_of_plain_python(texts: list[str]) -> None:
     pytest.importorskip("datatrove")
     index = TextIndex.of(pa.array(texts, type=pa.string()))
-    assert_columns(fineweb_quality(index), [reference_fineweb(text, words_of(index, i)) for i, text in enumerate(texts)])
+    assert_columns(
+        fineweb_quality(index), [reference_fineweb(text, words_of(index, i)) for i, text in enumerate(texts)]
+    )
 
 
 @given(st.lists(st.binary(max_size=80), max_size=5))

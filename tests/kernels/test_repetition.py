@@ -56,7 +56,9 @@ NAMES = [
 
 # Words of one length, so that n-grams that spell the same characters are the same words.
 WORDS = st.lists(st.sampled_from(["aa", "bb", "cc", "éa"]), max_size=120)
-LINES = st.lists(st.sampled_from(["aa bb", "aa", "é!", "", "", " ", "\t", "\xa0", "cc cc. cc\r", "\x0b"]), max_size=25).map("\n".join)
+LINES = st.lists(
+    st.sampled_from(["aa bb", "aa", "é!", "", "", " ", "\t", "\xa0", "cc cc. cc\r", "\x0b"]), max_size=25
+).map("\n".join)
 TEXTS = st.lists(st.one_of(WORDS.map(" ".join), LINES, WORDS.map(lambda w: "\n\n".join(w + w))), max_size=4)
 
 

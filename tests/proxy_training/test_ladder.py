@@ -22,7 +22,7 @@ TINY = {
     "vocab_size": 300,
     "sequence_length": 32,
     "evaluation": {"bytes_per_set": 2000, "bytes_per_document": 400},
-    "procedure": {"batch_tokens_min": 128},
+    "procedure": {"batch_tokens_min": 128, "batch_tokens_max": 128},
     "scales": [
         {"name": "a", "width": 16, "layers": 1, "heads": 2, "ffn": 32, "budgets_tokens": [1024, 2048], "seeds": 2},
         {"name": "b", "width": 32, "layers": 1, "heads": 2, "ffn": 64, "budgets_tokens": [1024, 2048]},
@@ -233,9 +233,9 @@ def test_shuffling_a_third_of_the_words_is_seen_by_the_smallest_scale(tmp_path: 
             "vocab_size": 1024,
             "sequence_length": 256,
             "evaluation": {},
-            "procedure": {"batch_tokens_min": 1024},
+            "procedure": {"batch_tokens_max": 1024, "batch_tokens_min": 1024},
             "scales": [
-                {"name": "0.06M", "width": 32, "layers": 2, "heads": 2, "ffn": 96, "budgets_tokens": [175_000, 350_000]}
+                {"name": "s", "width": 32, "layers": 2, "heads": 2, "ffn": 96, "budgets_tokens": [175_000, 350_000]}
             ],
         }
     )
