@@ -20,6 +20,9 @@ def main(arguments: list[str] | None = None) -> int:
     except CurateError as error:
         print(f"curate: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # the disk is full, a folder may not be written: nothing that a traceback would explain
+        print(f"curate: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("curate: interrupted. What was finished is kept: run the same command again to go on.", file=sys.stderr)
         return 130
@@ -45,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="make one dataset from a recipe")
     run.add_argument("recipe", type=Path, metavar="RECIPE.yaml")
-    run.add_argument("--source", default=None, help="files to read instead of those that the recipe names")
+    run.add_argument("--source", default=None, help="read these files instead (relative: to the recipe's folder)")
     run.add_argument("--builtin-only", action="store_true", help="refuse import paths: for a recipe from a stranger")
     _work_options(run, "curate-work")
     run.set_defaults(command=_run)

@@ -156,8 +156,21 @@ def to_documents(batch: Batch) -> "Iterator[Document]":
         extra = row.pop(EXTRA, None)
         metadata = {name: value for name, value in row.items() if value is not None}
         if extra:
-            metadata |= json.loads(extra)
+            metadata |= _unpacked(extra, key)
         yield Document(text=text, id=key, metadata=metadata)
+
+
+def _unpacked(extra: Any, key: str) -> dict[str, Any]:
+    try:
+        values = json.loads(extra)
+    except (TypeError, ValueError):
+        values = None
+    if not isinstance(values, dict):
+        raise InputError(
+            f"Document {key!r}: its column {EXTRA!r} is no JSON object. datatrove steps keep their metadata in a "
+            "column of this name: give the source's own column another one."
+        )
+    return values
 
 
 def from_documents(documents: "Iterable[Document]", schema: pa.Schema = DOCUMENT_SCHEMA) -> Iterator[Batch]:
@@ -170,7 +183,7 @@ def from_documents(documents: "Iterable[Document]", schema: pa.Schema = DOCUMENT
     size = 0
     for document in documents:
         rows.append(_row(document, schema))
-        size += len(document.text)
+        size += len(document.text or "")
         if size >= BATCH_BYTES or len(rows) >= BATCH_ROWS:
             yield _batch(rows, schema)
             rows, size = [], 0
@@ -185,19 +198,25 @@ def _row(document: "Document", schema: pa.Schema) -> dict[str, Any]:
         if name in schema.names and name not in ("id", "text", EXTRA):
             row[name] = value
         else:
-            extra[name] = value
-    row[EXTRA] = json.dumps(extra, sort_keys=True, default=str, ensure_ascii=False) if extra else None
+            extra[str(name)] = value
+    try:
+        row[EXTRA] = json.dumps(extra, sort_keys=True, default=str, ensure_ascii=False) if extra else None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"Document {row['id']!r}: its metadata cannot be kept as JSON ({error}).") from error
     return row
+
+
+_UNFIT = (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, OverflowError)
 
 
 def _batch(rows: list[dict[str, Any]], schema: pa.Schema) -> Batch:
     try:
         return Batch(pa.RecordBatch.from_pylist(rows, schema=schema))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
+    except _UNFIT:
         for row in rows:
             try:
                 pa.RecordBatch.from_pylist([row], schema=schema)
-            except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:
+            except _UNFIT as error:
                 raise InputError(
                     f"Document {row['id']!r}: a value does not fit its column ({error}). "
                     "Give the step's metadata another name, or convert the value."

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from curate.errors import InputError
+
 CHUNK = 1 << 20
 
 
@@ -37,12 +39,20 @@ class ContentMemory:
         self._known: dict[str, list[Any]] = {}
         if path.exists():
             try:
-                self._known = json.loads(path.read_text())
+                known = json.loads(path.read_text(encoding="utf-8"))
             except (ValueError, OSError):
-                self._known = {}  # only a memory: everything is hashed again
+                known = None
+            if isinstance(known, dict):  # only a memory: without it everything is hashed again
+                self._known = {key: item for key, item in known.items() if isinstance(item, list) and len(item) == 3}
 
     def of(self, path: Path) -> str:
-        """The fingerprint of a local file's content."""
+        """The fingerprint of a local file's content. Raises InputError if it cannot be read."""
+        try:
+            return self._of(path)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+
+    def _of(self, path: Path) -> str:
         key, status = str(path.resolve()), path.stat()
         stamp = [status.st_size, status.st_mtime_ns]
         known = self._known.get(key)
@@ -55,7 +65,8 @@ class ContentMemory:
 
     def save(self) -> None:
         """Write the memory; it is never needed for a result."""
-        write_json(self.path, self._known)
+        # A path that is not text (bytes that are no UTF-8) cannot be remembered.
+        write_json(self.path, {key: item for key, item in self._known.items() if key.isprintable()})
 
 
 def write_json(path: Path, value: Any) -> None:

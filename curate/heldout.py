@@ -19,7 +19,8 @@ NGRAM = 13
 
 def contamination(datasets: Mapping[str, Iterable[Path]], heldout: Mapping[str, Path]) -> dict[tuple[str, str], float]:
     """(dataset, held-out set) -> share of the held-out set's distinct 13-grams that the dataset holds, 0 to 1."""
-    wanted = {name: np.unique(np.concatenate(list(map(_ngrams, _texts(path))))) for name, path in heldout.items()}
+    none = np.zeros(0, dtype=np.uint64)
+    wanted = {name: np.unique(np.concatenate([none, *map(_ngrams, _texts(path))])) for name, path in heldout.items()}
     shares: dict[tuple[str, str], float] = {}
     for dataset, parts in datasets.items():
         found = {name: np.zeros(len(grams), dtype=bool) for name, grams in wanted.items()}
@@ -40,8 +41,8 @@ def _texts(path: Path) -> Iterable[pa.Array]:
         with pq.ParquetFile(path, pre_buffer=False) as file:
             for group in range(file.num_row_groups):
                 for batch in file.read_row_group(group, columns=["text"]).combine_chunks().to_batches():
-                    yield batch.column("text")
-    except (OSError, pa.ArrowException) as error:
+                    yield batch.column("text").cast(pa.string())
+    except (OSError, KeyError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot be read as Parquet with a `text` column ({error}).") from None
 
 

@@ -19,11 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from curate.engine.executors import Executor
 from curate.engine.recipe import Recipe, load_recipe
 from curate.engine.run import Dataset, Engine
-from curate.errors import InputError, MismatchError, RecipeError
+from curate.errors import InputError, MeasurementError, MismatchError, RecipeError
 from curate.fingerprints import file_fingerprint, fingerprint, write_json
 from curate.measurements import write_measurements
 from curate.progress import Progress
-from curate.yamlfile import YamlFile, load_yaml
+from curate.yamlfile import NAME_RULE, YamlFile, is_name, load_yaml
 
 if TYPE_CHECKING:
     from curate.comparator import Verdict
@@ -50,7 +50,7 @@ class _Tokens(BaseModel):
 class _Compare(BaseModel):
     model_config = ConfigDict(extra="forbid")
     metric: str = "bits_per_byte"
-    at: list[Annotated[float, Field(gt=0)]] = []
+    at: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = []
     law: str = "power"
     bootstraps: Annotated[int, Field(ge=100)] = 1000
     seed: int = 0
@@ -108,9 +108,21 @@ class StudyResult:
 
 def load_study(path: Path, *, ladder: str | None = None) -> Study:
     """Read and validate a study and its recipes; `ladder` replaces its ladder. Raises RecipeError by file and line."""
+    from curate.comparator.laws import find_law
+
     file = load_yaml(path)
     raw = file.parse(TypeAdapter(_StudyFile), file.data)
     base = path.resolve().parent
+    if not is_name(raw.name):
+        raise file.error(("name",), f"{NAME_RULE} (found {raw.name!r}).")
+    for field, names in (("datasets", raw.datasets), ("heldout", raw.heldout)):
+        for name in names:
+            if not name.strip() or not name.isprintable():
+                raise file.error((field, name), "a name is not empty and has no control characters.")
+    try:
+        find_law(raw.compare.law)  # before hours of training, not after them
+    except MeasurementError as error:
+        raise file.error(("compare", "law"), str(error)) from None
     if len(raw.datasets) < 2:
         raise file.error(("datasets",), "a study compares at least two datasets.")
     recipes, texts, tokens = {}, {}, {}
@@ -123,7 +135,7 @@ def load_study(path: Path, *, ladder: str | None = None) -> Study:
             tokens[name] = base / value.tokens
     heldout = {name: base / value for name, value in raw.heldout.items()}
     for name, target in heldout.items():
-        if not target.exists():
+        if not target.is_file():
             raise file.error(("heldout", name), f"no such file: {target}.")
     if not heldout:
         raise file.error(("heldout",), "name at least one held-out set to measure on.")
@@ -228,7 +240,7 @@ def _tokenizer(
     from curate.proxy_training.tokenizer import train_tokenizer
 
     if study.tokenizer is not None:
-        if not study.tokenizer.exists():
+        if not study.tokenizer.is_file():
             raise RecipeError(f"{study.path}: no tokenizer at {study.tokenizer}.")
         return study.tokenizer
     identity = fingerprint([sorted(prints.values()), ladder.vocab_size, TOKENIZER_BYTES])

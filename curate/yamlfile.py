@@ -66,6 +66,14 @@ def show(field: Iterable[str | int]) -> str:
     return text
 
 
+def is_name(text: str) -> bool:
+    """Whether `text` may name a file of ours: letters, digits, '-', '_' and '.', and not hidden."""
+    return bool(text) and text[0] != "." and len(text) <= 100 and all(c.isalnum() or c in "-_." for c in text)
+
+
+NAME_RULE = "a name has letters, digits, '-', '_' and '.', at most 100 of them"
+
+
 def load_yaml(path: Path) -> YamlFile:
     """Read `path`; raises RecipeError with the line if it is not there, not YAML, or repeats a key."""
     try:
@@ -76,6 +84,8 @@ def load_yaml(path: Path) -> YamlFile:
         raise RecipeError(f"{path}: cannot be read as text ({error}).") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except RecursionError:
+        raise RecipeError(f"{path}: lists or fields inside each other too deeply.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
@@ -97,6 +107,8 @@ def _construct(node: yaml.Node, field: Field, lines: dict[Field, int], path: Pat
     if isinstance(node, yaml.MappingNode):
         result: dict[Any, Any] = {}
         for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == "tag:yaml.org,2002:merge":
+                raise RecipeError(f"{path}, line {key_node.start_mark.line + 1}: a field's name is one word of text.")
             key = _scalar(key_node, path)
             if key in result:
                 raise RecipeError(f"{path}, line {key_node.start_mark.line + 1}: the field {key!r} stands twice.")
@@ -113,6 +125,8 @@ def _scalar(node: yaml.Node, path: Path) -> Any:
         value = yaml.constructor.SafeConstructor().construct_object(node)
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}, line {node.start_mark.line + 1}: {getattr(error, 'problem', error)}.") from None
+    except (ValueError, OverflowError, AttributeError) as error:  # PyYAML's, for `!!int x`, 2020-99-99, `!!timestamp x`
+        raise RecipeError(f"{path}, line {node.start_mark.line + 1}: {error}.") from None
     if isinstance(node, yaml.ScalarNode) and node.style is None:
         if isinstance(value, bool) and node.value.lower() not in ("true", "false"):
             return node.value  # YAML 1.1 reads `no` (Norwegian), `on` and `yes` as truth values

@@ -92,11 +92,11 @@ class Proxy(nn.Module):
             return nats.view(len(sequences), -1)
 
     def initialise(self, seed: int) -> "Proxy":
-        """Fill all weights from `seed` alone, whatever torch's global state: matrices and embeddings N(0, 1/columns), those
+        """Fill all weights from `seed` alone, not torch's global state: matrices and embeddings N(0, 1/columns), those
         that write to the residual stream divided by sqrt(2 L) (GPT-2's depth scaling).
 
-        Embeddings at 1/sqrt(d) instead of GPT-2's .02 are worth .2 to .3 bits per byte at .06M and .4M parameters after .3M
-        tokens, and halve the spread over seeds (measured on textbooks, vocabulary 1,024).
+        Embeddings at 1/sqrt(d) instead of GPT-2's .02 are worth .2 to .3 bits per byte at .06M and .4M parameters after
+        .3M tokens, and halve the spread over seeds (measured on textbooks, vocabulary 1,024).
         """
         generator = torch.Generator().manual_seed(seed)
         for name, weight in self.named_parameters():

@@ -1,11 +1,12 @@
 """The one procedure under which all datasets of a study are measured: rules by scale, and their fingerprint.
 
-Everything that changes what a loss means is a field here, whatever the dataset; two measurements compare only
-when their procedures have the same fingerprint. Rules take N = blocks + norms + V d, the size that gave stable
-fits. Sources: learning rate and batch follow DataDecide's laws (.0047 (N/108M)^(-1/3), 160 sequences of 2,048
-tokens (N/108M)^(2/3); Magnusson et al. 2025, after Porian et al. 2024) held inside bounds that were measured on
-models of .06M to .9M parameters; warm-up / stable / linear decay over the last 20% of every budget as in
-open-sci-ref and Hägele et al. 2024.
+Everything that changes what a loss means is a field here, whatever the dataset; two measurements compare only when
+their procedures have the same fingerprint. Rules take N = blocks + norms + V d, the size that gave stable fits.
+Learning rate and batch follow DataDecide's laws (.0047 (N/108M)^(-1/3); 160 sequences of 2,048 tokens (N/108M)^(2/3);
+Magnusson et al. 2025, after Porian et al. 2024). Small budgets want smaller batches than that law's (1,024 tokens beat
+2,048 by .05 bits per byte at .06M and .4M parameters after .3M tokens); the root of the batch then carries the learning
+rate over: best of a sweep at 1,024 tokens were .02 to .03 at .06M, .01 at .4M; the rule gives .02 (its bound), .0104.
+Warm-up, stable trunk, linear decay over the last 20% of every budget: open-sci-ref; Hägele et al. 2024.
 """
 
 import platform
@@ -46,7 +47,7 @@ class Rules(BaseModel):
     """Batch of a model of 108M parameters, in tokens."""
     batch_exponent: float = Field(2 / 3, ge=0)
     """Power of N / 108M in the batch."""
-    batch_tokens_min: int = Field(2048, gt=0)
+    batch_tokens_min: int = Field(1024, gt=0)
     """Smallest batch, in tokens."""
     batch_tokens_max: int = Field(2**22, gt=0)
     """Largest batch, in tokens."""
@@ -90,16 +91,18 @@ class Procedure(Rules):
         """Hash of all fields."""
         return fingerprint(self.model_dump())
 
-    def learning_rate(self, params: int) -> float:
-        """Peak learning rate of a model of N = `params`."""
+    def learning_rate(self, params: int, *, batch_tokens: int) -> float:
+        """Peak learning rate of a model of N = `params`: the law, times the root of the batch's part of its law."""
         law = self.learning_rate_at_108m * (params / REFERENCE_PARAMS) ** self.learning_rate_exponent
-        return min(self.learning_rate_max, law)
+        return min(self.learning_rate_max, law * (batch_tokens / self._batch_law(params)) ** 0.5)
 
     def batch_sequences(self, params: int) -> int:
         """Sequences in a batch for a model of N = `params`."""
-        law = self.batch_tokens_at_108m * (params / REFERENCE_PARAMS) ** self.batch_exponent
-        tokens = min(self.batch_tokens_max, max(self.batch_tokens_min, law))
+        tokens = min(self.batch_tokens_max, max(self.batch_tokens_min, self._batch_law(params)))
         return max(1, round(tokens / self.sequence_length))
+
+    def _batch_law(self, params: int) -> float:
+        return self.batch_tokens_at_108m * (params / REFERENCE_PARAMS) ** self.batch_exponent
 
     def warmup_steps(self, params: int, *, batch_tokens: int, smallest_budget_tokens: int) -> int:
         """Steps of linear warm-up; at least one."""

@@ -88,7 +88,9 @@ class Run:
     @property
     def learning_rate(self) -> float:
         """Peak learning rate."""
-        return self.scale.learning_rate or self.procedure.learning_rate(self.shape.params)
+        return self.scale.learning_rate or self.procedure.learning_rate(
+            self.shape.params, batch_tokens=self.batch_tokens
+        )
 
     @property
     def warmup_steps(self) -> int:

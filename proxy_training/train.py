@@ -71,7 +71,8 @@ class Trainer:
         self.model = Proxy(run.shape, bf16=procedure.precision == "bf16", z_loss=procedure.z_loss)
         self.model.initialise(run.initialisation_seed)
         if procedure.compile == "blocks":
-            torch._dynamo.config.recompile_limit = 1000  # one graph a scale; past the limit dynamo silently runs eagerly
+            # one graph a scale; past the limit dynamo would silently run eagerly
+            torch._dynamo.config.recompile_limit = 1000
             for block in self.model.blocks:
                 block.compile(dynamic=False)
         self.sequences = Sequences(run.dataset, length=procedure.sequence_length, seed=run.order_seed)

@@ -59,3 +59,14 @@ def test_every_package_folder_is_in_the_wheel() -> None:
         for init in (ROOT / folder).rglob("__init__.py"):
             found.add(".".join([package, *init.parent.relative_to(ROOT / folder).parts]))
     assert found == declared
+
+
+def test_a_work_folder_that_is_a_file_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"id": ["1"], "text": ["text"]}), tmp_path / "a.parquet")
+    path = tmp_path / "r.yaml"
+    path.write_text("name: r\nsource: {parquet: a.parquet}\nsteps: []\n")
+    assert main(["run", str(path), "--work", str(path), "--workers", "1"]) == 2
+    assert "cannot be made" in capsys.readouterr().err

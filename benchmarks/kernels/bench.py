@@ -82,12 +82,11 @@ def ours(texts: list[str], megabytes: float) -> dict[str, float]:
     indexes = [TextIndex.of(batch) for batch in batches]
     seeds = minhash.permutations(MINIMA, 0)
 
-    def families_of(index: TextIndex) -> None:
-        for measure in FAMILIES.values():
-            measure(index)
+    def families_of(index: TextIndex) -> list[object]:
+        return [measure(index) for measure in FAMILIES.values()]
 
-    def signatures_of(index: TextIndex) -> None:
-        minhash.signatures(*minhash.shingles(index, N_GRAM), seeds)
+    def signatures_of(index: TextIndex) -> object:
+        return minhash.signatures(*minhash.shingles(index, N_GRAM), seeds)
 
     families_of(indexes[0])
     signatures_of(indexes[0])
@@ -113,7 +112,7 @@ def peer_words(texts: list[str]) -> Callable[[], object]:
 
 
 def peer_families(texts: list[str]) -> Callable[[], object]:
-    """datatrove's four filters; each gets each text, and cuts its words (those of the last five texts are remembered)."""
+    """datatrove's four filters; each gets each text and cuts its words (the last five texts' are remembered)."""
     from datatrove.data import Document
     from datatrove.pipeline.filters import (
         C4QualityFilter,
@@ -132,7 +131,7 @@ def peer_families(texts: list[str]) -> Callable[[], object]:
 
 
 def peer_datatrove_minhash(texts: list[str]) -> Callable[[], object]:
-    """datatrove's MinHash signatures: shingles of simplified text, 14 x 8 minima (SHA-1: its xxhash fails with xxhash 4)."""
+    """datatrove's MinHash signatures: shingles of simplified text, 14 x 8 minima (with SHA-1: xxhash 4 fails)."""
     from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
     from datatrove.utils.hashing import HashConfig
 

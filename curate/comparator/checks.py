@@ -1,6 +1,8 @@
-"""What could make the verdict wrong: each check a function from the evidence to rows of (name, severity, message, remedy).
+"""What could make the verdict wrong: each check a function from the evidence to rows of (name, severity, message,
+remedy).
 
-Severe means that the comparison may not mean what it says; the verdict's first line names it. Thresholds are rows of LIMITS with their source.
+Severe means that the comparison may not mean what it says; the verdict's first line names it. Thresholds are rows of
+LIMITS with their source.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -79,7 +81,8 @@ def few_scales(e: Evidence) -> Iterator[Check]:
             yield Check(
                 "few_scales",
                 "severe",
-                f"{name} was measured at {scales} model size{'s' * (scales != 1)}: a trend over sizes needs {LIMITS['scales']} or more.",
+                f"{name} was measured at {scales} model size{'s' * (scales != 1)}: "
+                f"a trend over sizes needs {LIMITS['scales']} or more.",
                 "Add a model size; a ranking at one or two sizes need not hold at the next.",
             )
 
@@ -125,7 +128,8 @@ def gap_below_noise(e: Evidence) -> Iterator[Check]:
         yield Check(
             "gap_below_noise",
             "note",
-            f"{small.better} and {small.worse} differ by {small.gap.value:.2g} at {small.at:.2g} FLOPs, less than one run's noise "
+            f"{small.better} and {small.worse} differ by {small.gap.value:.2g} at {small.at:.2g} FLOPs, "
+            f"less than one run's noise "
             f"({noise:.2g}).",
             small.more_runs.message
             if small.more_runs
@@ -142,7 +146,8 @@ def fits(e: Evidence) -> Iterator[Check]:
         yield Check(
             "law_not_fitted",
             "warning",
-            f"The law {e.law.name!r} could not be fitted to any dataset: it needs {', '.join(e.law.inputs)} and more cells than its "
+            f"The law {e.law.name!r} could not be fitted to any dataset: it needs "
+            f"{', '.join(e.law.inputs)} and more cells than its "
             f"{len(e.law.parameters)} parameters, and a positive loss.",
             "Read the paired gaps; multipliers and curves need a law.",
         )
@@ -206,7 +211,8 @@ def repetition(e: Evidence) -> Iterator[Check]:
                 "warning" if epochs > 1 else "note",
                 f"{name} holds {held:.2g} x the tokens of the largest budget"
                 + (": some were seen twice." if epochs > 1 else "."),
-                f"At least {LIMITS['unique_over_budget']} x is wanted, or a filter that keeps little looks better than it is.",
+                f"At least {LIMITS['unique_over_budget']} x is wanted, or a filter that "
+                "keeps little looks better than it is.",
             )
 
 
@@ -215,7 +221,8 @@ def one_seed(e: Evidence) -> Iterator[Check]:
         yield Check(
             "one_seed",
             "warning",
-            "No cell was run with more than one seed: the noise is known only from how far the points lie off the fitted gaps.",
+            "No cell was run with more than one seed: the noise is known only from how far "
+            "the points lie off the fitted gaps.",
             "Run three seeds of the smallest size.",
         )
 

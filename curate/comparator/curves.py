@@ -1,9 +1,9 @@
 """Laws fitted to every dataset of a metric, with intervals and bands from the same bootstraps by run as the gaps.
 
-A bootstrap's losses are the fitted law, plus the drawn noise of runs and branches, plus a draw of what the law misses on a cell (the same for
-all datasets on that cell: a law misses a shape, not a dataset). Curves run along the ladder's own trajectory of D/N.
-Huber's threshold is 1.345 noise standard deviations, 95% efficient under normal noise (Huber 1981, sec. 4.3); a published table's 1e-3 is for
-losses a hundred times less noisy than a laptop ladder's.
+A bootstrap's losses are the fitted law, plus the drawn noise of runs and branches, plus a draw of what the law misses
+on a cell (the same for all datasets on that cell: a law misses a shape, not a dataset). Curves run along the ladder's
+own trajectory of D/N. Huber's threshold is 1.345 noise standard deviations, 95% efficient under normal noise (Huber
+1981, sec. 4.3); a published table's 1e-3 is for losses a hundred times less noisy than a laptop ladder's.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,9 @@ class FittedLaw:
 
 
 def fit_laws(points: Points, law: Law, *, noise_sd: float, draws: Draws) -> list[FittedLaw]:
-    """`law` on every dataset that has its inputs and more points than parameters; others are left out (a check says so)."""
+    """`law` on every dataset that has its inputs and more points than parameters; others are left out (a check says
+    so).
+    """
     if not points.lower_is_better and not points.is_share:
         return []  # no law for a score without a floor
     misfit_noise = np.random.default_rng(int(points.cell.max())).standard_normal(
@@ -102,7 +104,9 @@ MULTIPLIERS = np.exp(np.linspace(np.log(1e-4), np.log(1e4), 161))
 def multipliers(
     worse: FittedLaw, points: Points, flops: float, advantage: float, samples: Array
 ) -> tuple[float, Array]:
-    """m with loss_worse(m C) = loss_worse(C) - advantage: estimate and draws (B,); infinite where no compute reaches it."""
+    """m with loss_worse(m C) = loss_worse(C) - advantage: estimate and draws (B,); infinite where no compute reaches
+    it.
+    """
     estimate, drawn = worse.losses(points, flops * MULTIPLIERS)
     here, drawn_here = worse.losses(points, np.array([flops]))
     best = first_below(estimate[None, :], here - advantage)

@@ -1,10 +1,12 @@
-"""Fitting a law: Huber loss on log residuals, many starts and many bootstraps as one batch, and a certificate of what came out.
+"""Fitting a law: Huber loss on log residuals, many starts and many bootstraps as one batch, and a certificate of what
+came out.
 
-The objective is sum_i huber((log prediction_i - log loss_i) / delta), of order one whatever the losses' units; with an infinite delta it
-is log least squares. Starts come from a grid over the non-linear parameters with the linear ones solved for under non-negativity
-(variable projection, Golub and Pereyra 1973); all of them are polished by a projected Levenberg-Marquardt on the Huber loss's own
-curvature, batched over starts or bootstraps. Published objectives at delta 1e-3 stop early under default tolerances because they are
-1e-3 of a unit deep: hence the scaling, and the certificate.
+The objective is sum_i huber((log prediction_i - log loss_i) / delta), of order one whatever the losses' units; with
+an infinite delta it is log least squares. Starts come from a grid over the non-linear parameters with the linear ones
+solved for under non-negativity (variable projection, Golub and Pereyra 1973); all of them are polished by a projected
+Levenberg-Marquardt on the Huber loss's own curvature, batched over starts or bootstraps. Published objectives at
+delta 1e-3 stop early under default tolerances because they are 1e-3 of a unit deep: hence the scaling, and the
+certificate.
 """
 
 from collections.abc import Mapping
@@ -25,7 +27,9 @@ BASIN = 1e-5  # optima whose objectives differ by more (relatively) count as dis
 
 @dataclass(frozen=True)
 class Estimator:
-    """Huber on log loss with threshold `delta` (in units of log loss, about relative error); infinite = log least squares."""
+    """Huber on log loss with threshold `delta` (in units of log loss, about relative error); infinite = log least
+    squares.
+    """
 
     delta: float = 1e-3
 
@@ -63,7 +67,9 @@ class Scaled:
 
 
 def fit(law: Law, inputs: Inputs, losses: npt.ArrayLike, *, estimator: Estimator | None = None) -> Fit:
-    """Fit `law` to losses (n,) > 0 at inputs (n,) > 0 from every start of its grid; the best optimum with its certificate."""
+    """Fit `law` to losses (n,) > 0 at inputs (n,) > 0 from every start of its grid; the best optimum with its
+    certificate.
+    """
     estimator = estimator or Estimator()
     values = np.asarray(losses, dtype=float)
     scaled = scale(law, inputs, values)
@@ -89,7 +95,9 @@ def fit(law: Law, inputs: Inputs, losses: npt.ArrayLike, *, estimator: Estimator
 
 
 def refit(found: Fit, inputs: Inputs, samples: Array) -> Array:
-    """Parameters (B, p) in natural units of the same law fitted to samples (B, n) of the losses, each started at `found`."""
+    """Parameters (B, p) in natural units of the same law fitted to samples (B, n) of the losses, each started at
+    `found`.
+    """
     law = found.law
     scaled = scale(law, inputs, np.exp(np.log(np.maximum(samples, 1e-12)).mean(axis=0)))
     start = np.clip(law.reduce(found.theta, centre=scaled.centre, loss_unit=scaled.loss_unit), law.lower, law.upper)
@@ -100,7 +108,9 @@ def refit(found: Fit, inputs: Inputs, samples: Array) -> Array:
 
 
 def scale(law: Law, inputs: Inputs, values: Array) -> Scaled:
-    """Centre the inputs that `law` needs; raises MeasurementError where an input or a loss is not positive and finite."""
+    """Centre the inputs that `law` needs; raises MeasurementError where an input or a loss is not positive and
+    finite.
+    """
     for name in law.inputs:
         if name not in inputs or not (np.isfinite(inputs[name]).all() and (inputs[name] > 0).all()):
             raise MeasurementError(f"Law {law.name!r} needs a positive {name!r} for every point.")
@@ -112,7 +122,9 @@ def scale(law: Law, inputs: Inputs, values: Array) -> Scaled:
 
 
 def separable_starts(law: Law, inputs: Inputs, logs: Array) -> Array:
-    """Starts (s, p): the grid of the searched parameters, each with the linear ones at their weighted non-negative optimum."""
+    """Starts (s, p): the grid of the searched parameters, each with the linear ones at their weighted non-negative
+    optimum.
+    """
     searched = [i for i, p in enumerate(law.parameters) if p.name not in law.linear]
     solved = [i for i, p in enumerate(law.parameters) if p.name in law.linear]
     for i in searched:
@@ -154,7 +166,8 @@ def minimise(
 ) -> tuple[Array, Array, Array, npt.NDArray[np.bool_]]:
     """Projected Levenberg-Marquardt over a batch: logs (B, n), starts (B, p) inside the bounds.
 
-    Returns parameters (B, p), objectives (B,), scaled projected gradient norms (B,), converged (B,). Finished elements leave the batch.
+    Returns parameters (B, p), objectives (B,), scaled projected gradient norms (B,), converged (B,). Finished
+    elements leave the batch.
     """
     unit = delta if np.isfinite(delta) else 1.0
     huber = np.isfinite(delta)
@@ -209,7 +222,9 @@ def cost(u: Array, huber: bool) -> Array:
 def curvature(
     law: Law, inputs: Inputs, logs: Array, theta: Array, unit: float, huber: bool
 ) -> tuple[Array, Array, Array]:
-    """Gradient (B, p), Gauss-Newton curvature of the Huber cost (B, p, p) and its reweighted majorant, which scales the damping."""
+    """Gradient (B, p), Gauss-Newton curvature of the Huber cost (B, p, p) and its reweighted majorant, which scales
+    the damping.
+    """
     prediction = np.maximum(law.predict(theta, inputs), 1e-12)
     u = (np.log(prediction) - logs) / unit
     jacobian = law.jacobian(theta, inputs) / (prediction * unit)[..., None]
@@ -240,7 +255,9 @@ def count_distinct(objectives: Array) -> int:
 
 
 def condition(law: Law, inputs: Inputs, theta: Array) -> float:
-    """Condition number of the log-loss Jacobian with columns of unit length; infinite where a parameter has no effect."""
+    """Condition number of the log-loss Jacobian with columns of unit length; infinite where a parameter has no
+    effect.
+    """
     jacobian = law.jacobian(theta, inputs) / law.predict(theta, inputs)[:, None]
     length = np.linalg.norm(jacobian, axis=0)
     if (length == 0).any():

@@ -1,13 +1,13 @@
 """The gap between datasets as a function of compute: paired on equal cells, smooth across them.
 
-Points of several N and D at one compute lie off any single L(C), but two datasets on one cell are off by the same amount.
-So every cell has a level of its own, common to all datasets, and a dataset's advantage over the first is
+Points of several N and D at one compute lie off any single L(C), but two datasets on one cell are off by the same
+amount. So every cell has a level of its own, common to all datasets, and a dataset's advantage over the first is
 level + slope_N h(N) + slope_D h(D), read along the ladder's own trajectory of D/N. h is a power, from the logarithm
-(exponent 0) to quick saturation (.8): the form that differences of Chinchilla laws take; shapes are mixed by likelihood.
-Simulated on 3 datasets x 4 sizes x 3 branches (tests/comparator/worlds.py): a gap that is linear in log C alone covers .85
-of the truth at a noise of .03 bits per byte and .27 at .01 where datasets differ in the tokens' term; log C and log(D/N)
-.97 and .80; this form .97 and .93 to .98. Differences of separately fitted laws are half as wide again in the span.
-Datasets that share no cells are left to those differences (method "laws").
+(exponent 0) to quick saturation (.8): the form that differences of Chinchilla laws take; shapes are mixed by
+likelihood. Simulated on 3 datasets x 4 sizes x 3 branches (tests/comparator/worlds.py): a gap that is linear in log C
+alone covers .85 of the truth at a noise of .03 bits per byte and .27 at .01 where datasets differ in the tokens'
+term; log C and log(D/N) .97 and .80; this form .97 and .93 to .98. Differences of separately fitted laws are half as
+wide again in the span. Datasets that share no cells are left to those differences (method "laws").
 """
 
 from dataclasses import dataclass, replace
@@ -81,7 +81,9 @@ def ends(values: Array) -> tuple[float, float]:
 
 
 def bend(flops: Array, low: float, high: float, shape: float) -> Array:
-    """0 at `high`, -1 at `low`: log C for shape 0, else C^-shape, so that its coefficient is the change of the gap over the span."""
+    """0 at `high`, -1 at `low`: log C for shape 0, else C^-shape, so that its coefficient is the change of the gap
+    over the span.
+    """
     if high <= low:
         return np.zeros_like(flops)
     if shape == 0.0:
@@ -106,7 +108,9 @@ def size_then_first(group: set[int]) -> tuple[int, int]:
 
 
 def pair_gaps(points: Points, *, bootstraps: int, seed: int) -> Gaps | None:
-    """The gap model of all datasets that share cells; None where none do, or where nothing is left to estimate the noise from."""
+    """The gap model of all datasets that share cells; None where none do, or where nothing is left to estimate the
+    noise from.
+    """
     members = connected(points)
     if len(members) < 2:
         return None
@@ -131,7 +135,9 @@ def pair_gaps(points: Points, *, bootstraps: int, seed: int) -> Gaps | None:
 def design_columns(
     points: Points, rows: npt.NDArray[np.bool_], members: tuple[int, ...], terms: int, low: float, high: float
 ) -> tuple[Array, list[Ints]]:
-    """Columns: cell levels, then for each member but the first its level, a slope for every shape, and z; and each shape's choice of them."""
+    """Columns: cell levels, then for each member but the first its level, a slope for every shape, and z; and each
+    shape's choice of them.
+    """
     number = np.unique(points.cell[rows], return_inverse=True)[1]
     cells = int(number.max()) + 1
     flops = points.flops[rows]
@@ -153,7 +159,9 @@ def design_columns(
 
 
 def slope_precision(coefficients: int, members: int, terms: int) -> Array:
-    """Prior precision of the slopes: differences between any two datasets have variance tau^2, whichever dataset stands first."""
+    """Prior precision of the slopes: differences between any two datasets have variance tau^2, whichever dataset
+    stands first.
+    """
     out = np.zeros((coefficients, coefficients))
     start = coefficients - (members - 1) * terms
     for term in range(1, terms):
@@ -163,7 +171,9 @@ def slope_precision(coefficients: int, members: int, terms: int) -> Array:
 
 
 def noise_without_pairs(points: Points, *, bootstraps: int, seed: int) -> tuple[Posterior, Draws] | None:
-    """Noise where no cells are shared: from what a smooth curve of each dataset on its own leaves, and from replicates."""
+    """Noise where no cells are shared: from what a smooth curve of each dataset on its own leaves, and from
+    replicates.
+    """
     x = np.log(points.flops / np.exp(np.log(points.flops).mean()))
     for degree in (3, 2, 1):
         columns = [x**power for power in range(degree)] + ([points.z] if np.ptp(points.z) > 1e-6 else [])
@@ -177,9 +187,11 @@ def noise_without_pairs(points: Points, *, bootstraps: int, seed: int) -> tuple[
 
 
 def error_with_more_runs(gaps: Gaps, pair: tuple[int, int], flops: float, block: int, runs: int) -> float:
-    """Standard error of the pair's gap at `flops`, with the typical noise, after `runs` more runs of each at the scale of `block`.
+    """Standard error of the pair's gap at `flops`, with the typical noise, after `runs` more runs of each at the
+    scale of `block`.
 
-    `block` numbers a (dataset, scale) block of the first of the pair; the new runs repeat the budgets that it has there.
+    `block` numbers a (dataset, scale) block of the first of the pair; the new runs repeat the budgets that it has
+    there.
     """
     points = gaps.points
     rows = gaps.rows & np.isin(points.dataset, pair)
@@ -187,12 +199,13 @@ def error_with_more_runs(gaps: Gaps, pair: tuple[int, int], flops: float, block:
         points.cell[rows & (points.dataset == pair[0])], points.cell[rows & (points.dataset == pair[1])]
     )
     rows &= np.isin(points.cell, shared)
-    index = list(np.flatnonzero(rows))
-    run = list(points.run[rows])
+    index: list[int] = np.flatnonzero(rows).tolist()
+    run: list[int] = points.run[rows].tolist()
     cells_here = np.unique(points.cell[rows & (points.block == block)])
     fresh = int(points.run.max()) + 1
     for member in pair:
-        template = [np.flatnonzero(rows & (points.dataset == member) & (points.cell == cell))[0] for cell in cells_here]
+        mine = rows & (points.dataset == member)
+        template = [int(np.flatnonzero(mine & (points.cell == cell))[0]) for cell in cells_here]
         for _ in range(runs):
             index += template
             run += [fresh] * len(template)
@@ -210,7 +223,8 @@ def error_with_more_runs(gaps: Gaps, pair: tuple[int, int], flops: float, block:
     target = np.zeros(columns.shape[1])
     target[-gaps.terms :] = gaps.basis(np.array([flops]), shape)[0]
     solution = np.linalg.lstsq(gram, target, rcond=None)[0]
-    return gaps.posterior.sigma * float(np.sqrt(max(target @ solution, 0.0)))
+    variance = float(target @ solution)
+    return gaps.posterior.sigma * max(variance, 0.0) ** 0.5
 
 
 def heaviest(posterior: Posterior) -> Component:

@@ -1,9 +1,10 @@
 """Scaling laws as small frozen objects: parameters with bounds, prediction, analytic Jacobian, source, inputs needed.
 
-A law is a function of inputs named as the columns of the measurements table (`flops`, `params`, `tokens`, `unique_tokens`).
-`theta` has shape (..., p), every input shape (n,); predictions come out as (..., n) and Jacobians as (..., n, p), so that many
-starts or bootstraps are one call. Fits run on inputs divided by their geometric mean and losses by theirs: a parameter says
-through `kind` how it is turned back. Register a law of your own with `register(Law(...))`; tests/comparator has one in ten lines.
+A law is a function of inputs named as the columns of the measurements table (`flops`, `params`, `tokens`,
+`unique_tokens`). `theta` has shape (..., p), every input shape (n,); predictions come out as (..., n) and Jacobians
+as (..., n, p), so that many starts or bootstraps are one call. Fits run on inputs divided by their geometric mean and
+losses by theirs: a parameter says through `kind` how it is turned back. Register a law of your own with
+`register(Law(...))`; tests/comparator has one in ten lines.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +22,9 @@ Inputs = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter. An `offset` is in loss units; an `amplitude` too, and multiplies `of[0] ** -of[1]`; a `plain` one has no units."""
+    """One parameter. An `offset` is in loss units; an `amplitude` too, and multiplies `of[0] ** -of[1]`; a `plain`
+    one has no units.
+    """
 
     name: str
     lower: float
@@ -33,7 +36,9 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Law:
-    """A functional form. `linear` parameters enter the prediction linearly given the others: they are solved for, not searched."""
+    """A functional form. `linear` parameters enter the prediction linearly given the others: they are solved for, not
+    searched.
+    """
 
     name: str
     formula: str

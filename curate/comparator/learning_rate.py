@@ -1,6 +1,8 @@
-"""Does the order of the datasets hold at another learning rate? Rows with `learning_rate_factor` other than 1, scale by scale.
+"""Does the order of the datasets hold at another learning rate? Rows with `learning_rate_factor` other than 1, scale
+by scale.
 
-Rankings of datasets are known to flip with it: at .05M parameters two datasets change places between 1e-2 and 3e-3 on one held-out set.
+Rankings of datasets are known to flip with it: at .05M parameters two datasets change places between 1e-2 and 3e-3 on
+one held-out set.
 """
 
 import numpy as np
@@ -14,7 +16,9 @@ from curate.errors import MeasurementError
 
 
 def learning_rate_rows(main: pa.Table, other: pa.Table, metric: str, *, noise_sd: float) -> tuple[LearningRate, ...]:
-    """One row a (scale, factor): the order by mean value over budgets that both learning rates have, for datasets measured at both."""
+    """One row a (scale, factor): the order by mean value over budgets that both learning rates have, for datasets
+    measured at both.
+    """
     if not other.num_rows:
         return ()
     try:
@@ -53,7 +57,7 @@ def scale_names(table: pa.Table) -> list[tuple[str | None, float]]:
 def means(table: pa.Table, budgets_of: pa.Table) -> dict[str, float]:
     """Mean value by dataset over the token budgets that `budgets_of` has too."""
     shared = (
-        table.filter(pc.is_in(table["tokens"], value_set=pc.unique(budgets_of["tokens"]).combine_chunks()))
+        table.filter(pc.is_in(table["tokens"], value_set=pc.unique(budgets_of["tokens"])))
         if budgets_of.num_rows
         else table
     )

@@ -1,8 +1,9 @@
 """The points of one metric as arrays, chosen from a measurements table with every exclusion counted.
 
-Confounds are never pooled: rows of another learning rate serve the sensitivity check alone, rows that were not cooled down are dropped and
-counted, and datasets that differ in procedure, evaluation or FLOP convention are refused. `bad` is the metric turned so that lower is
-better (1 - share for accuracies). Cells are equal (params, tokens) within 1%, or equal flops where params are not known.
+Confounds are never pooled: rows of another learning rate serve the sensitivity check alone, rows that were not cooled
+down are dropped and counted, and datasets that differ in procedure, evaluation or FLOP convention are refused. `bad`
+is the metric turned so that lower is better (1 - share for accuracies). Cells are equal (params, tokens) within 1%,
+or equal flops where params are not known.
 """
 
 import json
@@ -21,7 +22,6 @@ from curate.comparator.verdict import Check, Point, Span
 from curate.errors import MeasurementError, MismatchError
 
 CELL_TOLERANCE = 0.01
-MAX_POINTS = 20_000
 MUST_AGREE = {
     "procedure": "train all datasets under one procedure",
     "evaluation": "evaluate all models on the same held-out sets and metric version",
@@ -32,7 +32,9 @@ LEARNING_RATE_FACTOR = "learning_rate_factor"
 
 @dataclass(frozen=True)
 class Points:
-    """n points of one metric. `dataset`, `run`, `block` (dataset x scale), `cell` are numbers; `z` is log(D/N) off the ladder's trajectory."""
+    """n points of one metric. `dataset`, `run`, `block` (dataset x scale), `cell` are numbers; `z` is log(D/N) off
+    the ladder's trajectory.
+    """
 
     metric: str
     lower_is_better: bool
@@ -172,7 +174,9 @@ def hyperparameters(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def refuse_confounds(table: pa.Table, metric: str, checks: list[Check]) -> pa.Table:
-    """Rows of one procedure, evaluation and FLOP convention; MismatchError where datasets cannot be compared under any single one."""
+    """Rows of one procedure, evaluation and FLOP convention; MismatchError where datasets cannot be compared under
+    any single one.
+    """
     for field, remedy in MUST_AGREE.items():
         datasets = set(table["dataset"].to_pylist())
         groups: dict[str | None, set[str]] = {}
@@ -191,8 +195,8 @@ def refuse_confounds(table: pa.Table, metric: str, checks: list[Check]) -> pa.Ta
             Check(
                 f"mixed_{field}",
                 "severe",
-                f"{metric}: {keep.count(False)} measurements differ in {field} from the {keep.count(True)} compared ({best}) "
-                "and were left out.",
+                f"{metric}: {keep.count(False)} measurements differ in {field} from the {keep.count(True)} "
+                f"compared ({best}) and were left out.",
                 f"Pass them as a comparison of their own, or {remedy}.",
             )
         )
@@ -205,7 +209,8 @@ def one_fingerprint(table: pa.Table) -> pa.Table:
     for name, value in zip(table["dataset"].to_pylist(), table["dataset_fingerprint"].to_pylist(), strict=True):
         if seen.setdefault(name, value) != value:
             raise MismatchError(
-                f"Dataset {name!r} stands for two datasets: dataset_fingerprint {seen[name]} and {value}; give them two names."
+                f"Dataset {name!r} stands for two datasets: dataset_fingerprint {seen[name]} and {value}; "
+                "give them two names."
             )
     return table
 
@@ -222,7 +227,9 @@ def levels(values: Array, tolerance: float = CELL_TOLERANCE) -> Ints:
 
 
 def headline_rows(table: pa.Table, metric: str, notes: list[str]) -> pa.Table:
-    """Rows of `metric`; where there are none, the mean of its held-out sets `metric/*` over points that have them all."""
+    """Rows of `metric`; where there are none, the mean of its held-out sets `metric/*` over points that have them
+    all.
+    """
     names = table["metric"].to_pylist()
     if metric in names:
         return table.filter(pc.equal(table["metric"], metric))
@@ -261,12 +268,10 @@ def joined(table: pa.Table, groups: dict[tuple[object, ...], list[int]], column:
 
 
 def make_points(table: pa.Table) -> Points:
-    """Arrays of one metric's rows; raises MeasurementError for fewer than two datasets or a dataset with a single point."""
+    """Arrays of one metric's rows; raises MeasurementError for fewer than two datasets or a dataset with a single
+    point.
+    """
     metric = table["metric"][0].as_py()
-    if table.num_rows > MAX_POINTS:
-        raise MeasurementError(
-            f"{metric}: {table.num_rows:,} points; at most {MAX_POINTS:,} are compared. Keep the cooled-down end of each run, not its curve."
-        )
     datasets = table["dataset"].to_pylist()
     names = tuple(dict.fromkeys(datasets))
     if len(names) < 2:

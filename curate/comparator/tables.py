@@ -1,13 +1,14 @@
-"""Measurements from anywhere: CSV or Parquet with the column names of `curate.measurements.SCHEMA`, completed and checked.
+"""Measurements from anywhere: CSV or Parquet with the column names of `curate.measurements.SCHEMA`, completed and
+checked.
 
-Needed are dataset, metric, value, and flops or params with tokens. What is missing is filled in and said (schema metadata `notes`);
-what is wrong (NaN, negative losses, percentages, duplicates ...) is one MeasurementError with the row's number, counted from 1 without
-the header. Without `run_id` every row of one dataset, params, tokens and seed counts as a run of its own, not as a branch.
+Needed are dataset, metric, value, and flops or params with tokens. What is missing is filled in and said (schema
+metadata `notes`); what is wrong (NaN, negative losses, percentages, duplicates ...) is one MeasurementError with the
+row's number, counted from 1 without the header. Without `run_id` every row of one dataset, params, tokens and seed
+counts as a run of its own, not as a branch.
 """
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from curate.measurements import REQUIRED, SCHEMA
 LOWER_IS_BETTER = re.compile(r"bits_per_byte|bpb|loss|nll|cross_entropy|perplexity|ppl|\berr(or)?\b|error", re.I)
 HIGHER_IS_BETTER = re.compile(r"acc|exact_match|f1|score|core|rank|bleu|rouge|recall|precision|auc|pass@", re.I)
 NOTES_KEY = b"notes"
+MAX_POINTS = 20_000
 Column = npt.NDArray[np.float64]
 
 
@@ -62,6 +64,7 @@ def complete(raw: pa.Table, *, where: str = "measurements") -> pa.Table:
     table = cast_columns(raw, where)
     notes: list[str] = []
     require_text(table, where)
+    refuse_curves(table, where)
     value = numbers(table, "value")
     refuse_rows(~np.isfinite(value), table, where, "value", "is not a finite number; leave the row out or repair it")
     for name in ("params", "params_non_embedding", "tokens", "unique_tokens", "flops"):
@@ -115,6 +118,19 @@ def require_text(table: pa.Table, where: str) -> None:
     for name in ("dataset", "metric"):
         empty = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(table[name]), ""), True).to_numpy()
         refuse_rows(empty, table, where, name, "is empty")
+
+
+def refuse_curves(table: pa.Table, where: str) -> None:
+    """Training curves are not measurements: more cooled-down points than any ladder has are refused before work is
+    put into them.
+    """
+    counts = table.filter(pc.fill_null(table["cooled_down"], True))["metric"].value_counts()
+    for entry in counts.to_pylist():
+        if entry["counts"] > MAX_POINTS:
+            raise MeasurementError(
+                f"{where}: {entry['values']} has {entry['counts']:,} points; at most {MAX_POINTS:,} are compared. "
+                "Keep the cooled-down end of each run, not its curve."
+            )
 
 
 def replace(table: pa.Table, name: str, values: pa.Array | list[object]) -> pa.Table:
@@ -183,7 +199,8 @@ def check_units(table: pa.Table, where: str) -> None:
             row = int(np.flatnonzero(mine & (value > 1))[0]) + 1
             kind = "a mixture of shares and percent" if (value[mine] <= 1).any() else "percent"
             raise MeasurementError(
-                f"{where}, row {row}: {name} is {value[row - 1]:g}: the column looks like {kind}; give shares between 0 and 1."
+                f"{where}, row {row}: {name} is {value[row - 1]:g}: the column looks like {kind}; "
+                "give shares between 0 and 1."
             )
 
 
@@ -220,12 +237,7 @@ def fill_runs(table: pa.Table, where: str, notes: list[str]) -> pa.Table:
 
 def refuse_repeats(table: pa.Table, where: str) -> None:
     """Rows equal in everything, the value included, are a copy rather than another seed."""
-    first_seen(
-        table,
-        where,
-        lambda row: tuple(row.values()),
-        "is a copy of row {first}; drop it, or give both a run_id or seed",
-    )
+    first_seen(table, where, "is a copy of row {first}; drop it, or give both a run_id or seed")
 
 
 def refuse_duplicates(table: pa.Table, where: str) -> None:
@@ -242,12 +254,15 @@ def refuse_duplicates(table: pa.Table, where: str) -> None:
         "evaluation",
     )
     why = "measures the same run, budget and metric as row {first}; keep one of them"
-    first_seen(table.select(key), where, lambda row: tuple(row.values()), why)
+    first_seen(table.select(key), where, why)
 
 
-def first_seen(table: pa.Table, where: str, key: Callable[[dict[str, object]], tuple[object, ...]], why: str) -> None:
-    seen: dict[tuple[object, ...], int] = {}
+def first_seen(table: pa.Table, where: str, why: str) -> None:
+    """Refuse a row that equals an earlier one; `why` holds {first}."""
     names = table.column_names
+    if table.group_by(names).aggregate([([], "count_all")]).num_rows == table.num_rows:
+        return
+    seen: dict[tuple[object, ...], int] = {}
     for number, values in enumerate(zip(*(table[c].to_pylist() for c in names), strict=True), start=1):
         first = seen.setdefault(values, number)
         if first != number:

@@ -1,7 +1,9 @@
-"""The verdict as frozen values: what was compared, what came out, how sure. They print themselves and turn into plain JSON.
+"""The verdict as frozen values: what was compared, what came out, how sure. They print themselves and turn into plain
+JSON.
 
-Numbers are in the metric's units, compute in FLOPs. An `Estimate` carries its interval at the verdict's confidence; `infinity` and
-`nan` become null in JSON. Signs: a gap or an advantage is positive where the dataset named first is better, whatever the metric's direction.
+Numbers are in the metric's units, compute in FLOPs. An `Estimate` carries its interval at the verdict's confidence;
+`infinity` and `nan` become null in JSON. Signs: a gap or an advantage is positive where the dataset named first is
+better, whatever the metric's direction.
 """
 
 import json
@@ -63,7 +65,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Noise:
-    """The fitted noise of one metric: standard deviation over seeds, and the share that branches of a run have in common."""
+    """The fitted noise of one metric: standard deviation over seeds, and the share that branches of a run have in
+    common.
+    """
 
     run_sd: Estimate
     branch_correlation: float
@@ -98,7 +102,9 @@ class CellGap:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What the optimiser can show for its result; `moved` is in the fit's scaled coordinates, `objective` as papers print it."""
+    """What the optimiser can show for its result; `moved` is in the fit's scaled coordinates, `objective` as papers
+    print it.
+    """
 
     converged: bool
     gradient_norm: float
@@ -112,7 +118,9 @@ class Certificate:
 
 @dataclass(frozen=True)
 class LawFit:
-    """A law fitted to one dataset, its parameters with bootstrap intervals and its curve along the ladder's own trajectory."""
+    """A law fitted to one dataset, its parameters with bootstrap intervals and its curve along the ladder's own
+    trajectory.
+    """
 
     dataset: str
     law: str
@@ -127,7 +135,9 @@ class LawFit:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A dataset's place: 1 + the number of datasets decidedly better; `advantage` over the mean of all, positive = better."""
+    """A dataset's place: 1 + the number of datasets decidedly better; `advantage` over the mean of all, positive =
+    better.
+    """
 
     dataset: str
     rank: int
@@ -172,7 +182,9 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Crossing:
-    """Where the lead changes inside the pair's span: compute given that it does, and the probability that it does not."""
+    """Where the lead changes inside the pair's span: compute given that it does, and the probability that it does
+    not.
+    """
 
     at: Estimate | None
     p_none: float
@@ -233,7 +245,9 @@ class MetricResult:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which dataset is better, at which compute, with which probability, and the checks that the claim passed or failed."""
+    """Which dataset is better, at which compute, with which probability, and the checks that the claim passed or
+    failed.
+    """
 
     metric: str
     law: str
@@ -313,7 +327,9 @@ class Verdict:
 
 
 def to_plain(value: Any) -> Any:
-    """Dataclasses, tuples and numbers as JSON knows them; what is not finite becomes None. Properties `decades`, `changed` come along."""
+    """Dataclasses, tuples and numbers as JSON knows them; what is not finite becomes None. Properties `decades`,
+    `changed` come along.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         plain = {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
         for name in ("decades", "changed"):

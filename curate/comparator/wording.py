@@ -4,6 +4,7 @@ import math
 
 from curate.comparator.verdict import Check, Comparison, Estimate, Pair, Verdict
 
+REACH = 1e4  # multipliers are searched up to here
 MANY = 4  # datasets: beyond that only neighbours in the ranking get a line
 PRINTED_CHECKS = ("held_out_disagrees", "learning_rate")
 
@@ -40,12 +41,15 @@ def pair_line(pair: Pair, width: int) -> str:
     if crosses(pair):
         at = pair.crossing.at
         assert at is not None
-        text = f"{pair.crossing.below} leads below {flops(at.value)} [{flops(at.low)}, {flops(at.high)}], then {pair.crossing.above} does"
+        text = f"{pair.crossing.below} leads below {flops(at.value)} [{flops(at.low)}, {flops(at.high)}]"
+        text += f", then {pair.crossing.above} does"
         text += f"; {where} {now.better}, P {share(now.p_better)}" + ("" if now.decided else ", undecided")
     elif now.decided:
         text = f"{f'{now.better} > {now.worse}':<{width}}   {where}   P {share(now.p_better)}"
-        if now.multiplier is not None:
+        if now.multiplier is not None and math.isfinite(now.multiplier.value):
             text += f"   worth {times(now.multiplier)} of its compute"
+        elif now.multiplier is not None:
+            text += f"   more than {REACH:.0e} times the compute would not make it up".replace("e+0", "e")
     else:
         text = f"{f'{now.better} ? {now.worse}':<{width}}   undecided {where}   P {share(now.p_better)}"
         if now.more_runs is not None:
@@ -54,7 +58,8 @@ def pair_line(pair: Pair, width: int) -> str:
             text += "   no number of seeds on this ladder is likely to decide it"
     for later in pair.comparisons[1:]:
         sign = ">" if later.decided else "?"
-        text += f"; at {flops(later.at)}{extrapolated(later)} {later.better} {sign} {later.worse}, P {share(later.p_better)}"
+        text += f"; at {flops(later.at)}{extrapolated(later)} {later.better} {sign} {later.worse}"
+        text += f", P {share(later.p_better)}"
     return text
 
 

@@ -127,7 +127,7 @@ class Account:
         if "text" in names:
             raw = before.data.column("text").slice(row, 1).cast(pa.binary())[0].as_py() or b""
         else:
-            raw = before.data.column("content")[row].as_py() or b""
+            raw = before.data.column("content")[row].as_py() or b"" if "content" in names else b""
         return {
             "key": f"{key:016x}",
             "id": before.ids[row].as_py(),

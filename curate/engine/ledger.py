@@ -18,6 +18,7 @@ LEDGER_SCHEMA = pa.schema(
         pa.field("id", pa.string(), nullable=False),
         pa.field("source", pa.string()),
         pa.field("offset", pa.int64()),
+        pa.field("url", pa.string()),  # of records that left; the others have it in their part
         pa.field("fate", pa.string(), nullable=False),
         pa.field("step", pa.string()),  # where it left; null for kept and edited
         pa.field("rule", pa.string()),
@@ -65,6 +66,8 @@ def _rows(batch: Batch, rows: Any, count: int, step: str | None, columns: dict[s
     given = dict(columns)
     names = batch.data.schema.names
     wanted = {"id": "id", "source": "source", "offset": "offset", EDITED_BY: "edited_by", EDITED_BYTES: "edited_bytes"}
+    if rows is not None:
+        wanted["url"] = "url"
     for column, name in wanted.items():
         if column in names:
             values = batch.data.column(column)

@@ -5,6 +5,7 @@ do not match it, does the part again. Nothing relies on rename, so the same hold
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,21 @@ def part_manifest(folder: Path, number: int, kind: str = "part") -> Path:
     return folder / f"{kind}-{number:05d}.json"
 
 
-def read_valid(path: Path, *, verify: bool = False) -> dict[str, Any] | None:
-    """The manifest at `path` if it is whole and its files are there with their sizes (and hashes, with `verify`)."""
+PART_FIELDS = ("part", "records_in", "records_out", "fates", "ignored", "funnel", "histograms", "samples", "seconds")
+"""What the manifest of a finished part always has."""
+
+
+def read_valid(path: Path, fields: Sequence[str] = (), *, verify: bool = False) -> dict[str, Any] | None:
+    """The manifest at `path` if it has `fields`, and its files have their sizes (with `verify`: hashes)."""
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        files = manifest["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # not there or half-written: the part is done again
-    for file in files.values():
-        data = path.parent / file["name"]
-        if not data.exists() or data.stat().st_size != file["bytes"]:
-            return None
-        if verify and file_fingerprint(data) != file["hash"]:
-            return None
-    return dict(manifest)
+        for file in manifest["files"].values():
+            data = path.parent / file["name"]
+            if data.stat().st_size != file["bytes"] or (verify and file_fingerprint(data) != file["hash"]):
+                return None
+        return dict(manifest) if all(name in manifest for name in fields) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # not there, half-written, or not ours: it is done again
 
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:

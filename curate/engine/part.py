@@ -291,6 +291,12 @@ def _booked(
             f"Step {name}: {len(before)} documents came in, {len(outcome.batch)} go on and {len(rows)} left; "
             "every document must do exactly one of the two."
         )
+    stay = np.ones(len(before), dtype=bool)
+    stay[rows] = False
+    if "id" not in outcome.batch.data.schema.names or not outcome.batch.ids.equals(before.filter(stay).ids):
+        raise ReconciliationError(
+            f"Step {name} gave other documents than those that it did not drop: ids and order must stay as they came."
+        )
     account.step(number, name, step, before, outcome, began)
     if len(rows):
         ledger.write(left_rows(before, outcome.left, name))

@@ -4,10 +4,13 @@ A step is found by its name in STEPS, or by import path: a step of the user's ow
 a stranger may name built-in steps only (`builtin_only`).
 """
 
+import dataclasses
 import difflib
 import importlib
 import importlib.metadata
+import inspect
 import json
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from curate.errors import RecipeError
-from curate.yamlfile import Field, YamlFile, load_yaml
+from curate.yamlfile import NAME_RULE, Field, YamlFile, is_name, load_yaml
 
 STEPS = {
     "extract": "curate.extract:Extract",
@@ -106,6 +109,8 @@ class Recipe:
     steps: tuple[StepSpec, ...]
     output: dict[str, str]
     """Writer's name -> folder."""
+    builtin_only: bool = False
+    """Holds for the recipes that it samples, too."""
 
     @property
     def folder(self) -> Path:
@@ -131,8 +136,8 @@ def load_recipe(path: Path, *, source: str | None = None, builtin_only: bool = F
     """
     file = load_yaml(path)
     raw = file.parse(_RecipeFile, file.data)
-    if not raw.name or not all(letter.isalnum() or letter in "-_." for letter in raw.name) or raw.name[0] == ".":
-        raise file.error(("name",), f"a name has letters, digits, '-', '_' and '.' (found {raw.name!r}).")
+    if not is_name(raw.name):
+        raise file.error(("name",), f"{NAME_RULE} (found {raw.name!r}).")
     known = frozenset(raw.artifacts)
     return Recipe(
         name=raw.name,
@@ -141,6 +146,7 @@ def load_recipe(path: Path, *, source: str | None = None, builtin_only: bool = F
         artifacts={name: _artifact(file, name, value) for name, value in raw.artifacts.items()},
         steps=tuple(_step(file, number, value, known, builtin_only) for number, value in enumerate(raw.steps)),
         output=_output(file, raw.output),
+        builtin_only=builtin_only,
     )
 
 
@@ -190,8 +196,8 @@ def _step(
     path = _step_path(file, at, name, builtin_only)
     try:
         kind = load_class(path)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise file.error(at, f"the step cannot be imported: {error}.") from error
+    except Exception as error:  # a module of the user's own can raise anything
+        raise file.error(at, f"the step cannot be imported: {type(error).__name__}: {error}.") from error
     _check_kind(file, at, name, kind)
     if is_ours(kind):
         file.parse(TypeAdapter(kind), parameters, at)
@@ -206,7 +212,7 @@ def _step(
     if not is_ours(kind):
         try:
             spec.build()
-        except (TypeError, ValueError, ImportError) as error:
+        except Exception as error:  # so can a constructor
             raise file.error(at, f"{kind.__name__} does not take these parameters: {error}.") from error
     return spec
 
@@ -230,12 +236,16 @@ def _check_kind(file: YamlFile, at: Field, name: str, kind: Any) -> None:
 
     if not isinstance(kind, type) or not issubclass(kind, PipelineStep):
         raise file.error(at, f"{name} is not a datatrove PipelineStep.")
+    if is_ours(kind) and (inspect.isabstract(kind) or not dataclasses.is_dataclass(kind)):
+        raise file.error(at, f"{name} is no complete step: it needs `process` and the decorator that steps.py shows.")
     if issubclass(kind, BaseReader | DiskWriter):
         raise file.error(at, f"{name} reads or writes files: use `source` and `output` of the recipe instead.")
 
 
 def _artifact(file: YamlFile, name: str, value: dict[str, Any]) -> ArtifactSpec:
     at: Field = ("artifacts", name)
+    if not is_name(name):
+        raise file.error(at, f"{NAME_RULE}.")
     if len(value) != 1 or next(iter(value)) not in ARTIFACTS:
         raise file.error(at, f"an artifact is one kind with its parameters; kinds are {', '.join(ARTIFACTS)}.")
     ((kind, parameters),) = value.items()
@@ -248,9 +258,13 @@ def _artifact(file: YamlFile, name: str, value: dict[str, Any]) -> ArtifactSpec:
 def _output(file: YamlFile, value: dict[str, str]) -> dict[str, str]:
     from curate.writers import WRITERS
 
-    for kind in value:
+    for kind, target in value.items():
         if kind not in WRITERS:
             raise file.error(("output", kind), f"no writer has this name; writers are {', '.join(WRITERS)}.")
+        if not target:
+            raise file.error(("output", kind), "name a folder.")
+    if len({os.path.normpath(target) for target in value.values()}) < len(value):
+        raise file.error(("output",), "each writer needs a folder of its own.")
     return value
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from curate.engine.account import SAMPLES
 from curate.engine.executors import Executor
 from curate.engine.manifest import (
+    PART_FIELDS,
     merge_funnel,
     merge_histograms,
     merge_samples,
@@ -32,6 +33,7 @@ from curate.engine.part import (
     reduce_parts,
     run_part,
 )
+from curate.engine.publish import check_outputs, publish
 from curate.engine.recipe import Recipe
 from curate.engine.stages import Plan, PlannedArtifact, Planner, Stage
 from curate.errors import ReconciliationError, StageError
@@ -107,7 +109,10 @@ class Engine:
 
     def plan(self, recipe: Recipe) -> Plan:
         """The stages of `recipe` with their fingerprints; hashes the source's files if they are not known yet."""
-        self.work.mkdir(parents=True, exist_ok=True)
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StageError(f"The work folder {self.work} cannot be made: {error.strerror or error}.") from error
         plan = self.planner.plan(recipe)
         self.memory.save()
         return plan
@@ -118,6 +123,7 @@ class Engine:
 
     def run_plan(self, plan: Plan) -> Dataset:
         """Make the dataset of a plan."""
+        check_outputs(plan)
         self._check_disk(plan)
         made: dict[str, dict[str, Any]] = {}
         results: list[StageResult] = []
@@ -129,7 +135,7 @@ class Engine:
             results.append(self._stage(stage, results[-1] if results else None, files))
         dataset = Dataset(plan.recipe.name, plan.last.fingerprint, tuple(results), made)
         for kind, target in plan.recipe.output.items():
-            self._publish(dataset, plan, kind, target)
+            publish(dataset, plan, kind=kind, target=target)
         return dataset
 
     def _check_disk(self, plan: Plan) -> None:
@@ -148,7 +154,7 @@ class Engine:
 
     def _stage(self, stage: Stage, parent: StageResult | None, files: dict[str, str]) -> StageResult:
         folder = self._folder(stage)
-        manifest = read_valid(folder / "manifest.json")
+        manifest = read_valid(folder / "manifest.json", ("parts", "funnel", "records_out", "bytes_out"))
         if manifest and manifest.get("fingerprint") == stage.fingerprint and self._whole(folder, manifest):
             if stage.fingerprint not in self._seen:
                 self.progress.note(f"{stage.label}: already done ({manifest['records_out']:,} documents)")
@@ -171,7 +177,7 @@ class Engine:
 
     def _whole(self, folder: Path, manifest: dict[str, Any]) -> bool:
         return all(
-            read_valid(part_manifest(folder, part["part"]), verify=self.verify) is not None
+            read_valid(part_manifest(folder, part["part"]), PART_FIELDS, verify=self.verify) is not None
             for part in manifest["parts"]
         )
 
@@ -191,7 +197,7 @@ class Engine:
         self, stage: Stage, folder: Path, jobs: list[PartJob], files: dict[str, str], advance: Callable[[float], None]
     ) -> list[PartJob]:
         partials = self._finish(map_part, jobs, "partial", advance)
-        state = read_valid(folder / "state.json", verify=self.verify)
+        state = read_valid(folder / "state.json", ("summary",), verify=self.verify)
         if state is None:
             paths = tuple(str(folder / partial["files"]["partial"]["name"]) for partial in partials)
             (result,) = (
@@ -212,10 +218,11 @@ class Engine:
         self, function: Callable[[Any], Any], jobs: Sequence[PartJob], kind: str, advance: Callable[[float], None]
     ) -> list[dict[str, Any]]:
         """Manifests of all parts in order; those that are whole are not done again."""
+        needed = PART_FIELDS if kind == "part" else ("part",)
         found = {
             number: manifest
             for number, job in enumerate(jobs)
-            if (manifest := read_valid(part_manifest(Path(job.folder), job.part, kind), verify=self.verify))
+            if (manifest := read_valid(part_manifest(Path(job.folder), job.part, kind), needed, verify=self.verify))
         }
         advance(len(found))
         todo = [number for number in range(len(jobs)) if number not in found]
@@ -244,11 +251,6 @@ class Engine:
                 manifest = _checked(result)
                 task.advance(1)
         return manifest | {"fingerprint": planned.fingerprint}, folder
-
-    def _publish(self, dataset: Dataset, plan: Plan, kind: str, target: str) -> None:
-        from curate.engine.publish import publish
-
-        publish(dataset, plan, kind=kind, target=target)
 
 
 def _data_path(folder: Path, part: dict[str, Any]) -> str | None:

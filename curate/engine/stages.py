@@ -23,7 +23,7 @@ from curate.errors import InputError
 from curate.fingerprints import ContentMemory, fingerprint
 from curate.readers import InputFile
 
-FORMAT = 1
+FORMAT = 2
 """Version of the engine's part and ledger format; enters every fingerprint."""
 
 
@@ -171,7 +171,7 @@ class Planner:
         negatives: Plan | tuple[Path, ...]
         content: Any
         if isinstance(sample, str) and (path := _recipe_path(recipe, sample)):
-            negatives = self.plan(load_recipe(path))
+            negatives = self.plan(load_recipe(path, builtin_only=recipe.builtin_only))
             content = negatives.last.fingerprint
         else:
             patterns = [sample] if isinstance(sample, str) else list(sample)
@@ -180,10 +180,12 @@ class Planner:
             except InputError as error:
                 raise InputError(f"{spec.where}.negative.sample: neither a recipe nor files: {error}") from None
             content = [self.memory.of(path) for path in negatives]
+        parameters = {key: value for key, value in plain(artifact.parameters()).items() if key != "positive"}
+        parameters["negative"].pop("sample")  # known by content, as the positives are: paths never enter
         identity = {
             "kind": artifact.kind,
             "version": artifact.version,
-            "parameters": {k: v for k, v in plain(artifact.parameters()).items() if k != "positive"},
+            "parameters": parameters,
             "positives": [self.memory.of(path) for path in positives],
             "negatives": content,
             "libraries": _libraries(artifact),

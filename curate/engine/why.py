@@ -1,6 +1,6 @@
 """`curate why`: what became of one record. Reads the ledgers of a run's stages; nothing is run again but what asks.
 
-The record is named by its id, or by its URL (found in the parts of the first stage, or among what the reader refused).
+The record is named by its id, or by its URL (found in the parts of the first stage, or in its ledger if it left there).
 For a document that a filter dropped, the later filters of its stage are asked too, so that the answer lists every rule
 that it fails, not only the first.
 """
@@ -24,6 +24,8 @@ def why(recipe: Recipe, record: str, *, work: Path) -> Iterator[str]:
     ledger knows the record."""
     from curate.engine.executors import executor_for
 
+    if not work.is_dir():
+        raise InputError(f"{work}: no such work folder; name the one of the run with --work.")
     plan = Engine(work, executor_for(1)).plan(recipe)
     folders = [(stage, work / "stages" / stage.folder_name) for stage in plan.stages]
     if not (folders[0][1] / "manifest.json").exists():
@@ -51,7 +53,7 @@ def why(recipe: Recipe, record: str, *, work: Path) -> Iterator[str]:
 
 
 def _id_of_url(folder: Path, url: str) -> str | None:
-    for path in sorted(folder.glob("part-*.parquet")):
+    for path in [*sorted(folder.glob("part-*.parquet")), *sorted(folder.glob("ledger-*.parquet"))]:
         table = pq.read_table(path, columns=["id", "url"], filters=[("url", "=", url)])
         if table.num_rows:
             return str(table.column("id")[0].as_py())

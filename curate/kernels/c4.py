@@ -21,6 +21,8 @@ from curate.kernels.memory import (
     ONE,
     ZERO,
     address_of,
+    block_address,
+    bracket_mask,
     code_point,
     copy_bytes,
     count_code_points,
@@ -48,7 +50,7 @@ COUNTS = (
 )
 """int64 columns: lines of the text, lines kept, sentences in these, citations removed, lines dropped by each rule"""
 
-_PADDING = BLOCK + 8  # masks of a line's last block read past its end
+_PADDING = 2 * BLOCK + 8  # masks of a line's last block read past its end; the last block is a spare one
 
 _JAVASCRIPT = 1
 _LOREM_IPSUM = 2
@@ -118,11 +120,12 @@ def _look(start, end, phrases):  # type: ignore[no-untyped-def]
 
 
 @part
-def _has_byte(address, size, wanted):  # type: ignore[no-untyped-def]
-    found = False
-    for i in range(size):  # LLVM makes vectors of a loop that does not stop early
-        found |= load_byte(address + i) == wanted
-    return found
+def _has_bracket(text, size, limit, spare):  # type: ignore[no-untyped-def]
+    """Whether a text has a `[`."""
+    found = ZERO
+    for low in range(0, size, BLOCK):
+        found |= bracket_mask(block_address(text + low, limit, spare)) & first_bits(size - low)
+    return found != ZERO
 
 
 @part
@@ -314,12 +317,13 @@ def _edit(rows, data, offsets, lines, rules, phrases, marks, characters, out, ou
     limit = address_of(data, data.shape[0])
     first_line, line_starts, line_ends = lines
     base = address_of(out, 0)
+    spare = base + out.shape[0] - BLOCK
     target = base
     for i in range(rows.shape[0]):
         row = rows[i]
         text, size = address_of(data, offsets[row]), offsets[row + 1] - offsets[row]
         begin = target
-        bracketed = citations and _has_byte(text, size, np.uint8(91))
+        bracketed = citations and _has_bracket(text, size, limit, spare)
         kept = 0
         page = 0
         for j in range(first_line[row], first_line[row + 1]):

@@ -40,6 +40,10 @@ LETTER = 0x20
 NOT_PUNCTUATION = 0x40
 LETTER_OR_NUMBER = 0x80
 # 0x100 is left free for words.py.
+FLAG_SHIFT = 5
+"""LETTER, NOT_PUNCTUATION and LETTER_OR_NUMBER, shifted down by this, are flags of a word"""
+UNDECIDED = 0x80
+"""In the place of a word's flags: look at all of it"""
 NOT_SPACE = 0x4000
 TERMINAL = 0x200
 PICTOGRAPH = 0x400
@@ -59,12 +63,19 @@ class CharacterTable(NamedTuple):
     """uint16[4352]: page of a code point's lower case"""
     lower: int
     """int32[256 * pages]: what to add to a code point for its simple lower case"""
+    first_flags: int
+    """uint8[256]: flags of an ASCII word by its first byte, or UNDECIDED if letters may follow it"""
 
 
 @cache
 def _arrays() -> dict[str, np.ndarray]:
     with np.load(Path(__file__).with_name("word_break.npz")) as stored:
-        return {name: stored[name] for name in CharacterTable._fields}
+        arrays = {name: stored[name] for name in CharacterTable._fields if name in stored}
+    first_page = arrays["properties"][256 * int(arrays["property_page"][0]) :][:256]
+    flags = (first_page & (LETTER | NOT_PUNCTUATION | LETTER_OR_NUMBER)) >> FLAG_SHIFT
+    may_go_on = np.isin(first_page & CLASS, (CLASSES["Numeric"], CLASSES["ExtendNumLet"]))
+    arrays["first_flags"] = np.where(may_go_on, UNDECIDED, flags).astype(np.uint8)
+    return arrays
 
 
 def character_table() -> CharacterTable:

@@ -29,7 +29,10 @@ def source_stamp() -> str:
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function that Python calls; the machine code is kept on disk until any kernel's source changes."""
-    dispatcher = numba.njit(cache=True, **OPTIONS)(function)
+    try:
+        dispatcher = numba.njit(cache=True, **OPTIONS)(function)
+    except RuntimeError:  # no folder for the cache can be written: each process compiles for itself
+        return numba.njit(**OPTIONS)(function)
     dispatcher._cache._cache_file._source_stamp = source_stamp()
     return dispatcher
 

@@ -128,6 +128,17 @@ def phrase_masks(typing_context: Any, address: Any) -> Any:
 
 
 @intrinsic
+def bracket_mask(typing_context: Any, address: Any) -> Any:
+    """64 bytes at an address -> bit mask of `[`."""
+    signature = types.uint64(types.intp)
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        return builder.bitcast(_equal(builder, _load(builder, arguments[0], _BYTES), "["), _WORD)
+
+    return signature, generate
+
+
+@intrinsic
 def sentence_masks(typing_context: Any, address: Any) -> Any:
     """64 bytes at an address -> bit masks: `.`, `?` or `!`; the lead byte of a non-ASCII code point."""
     signature = types.UniTuple(types.uint64, 2)(types.intp)

@@ -89,7 +89,7 @@ def _gopher_quality(rows, data, offsets, words, lines, stops, characters, scratc
         n_words = n_chars = n_alphabetic = n_stops = 0
         for j in range(first_word[row], first_word[row + 1]):  # without branches: which word comes next is no pattern
             flag = np.int64(flags[j])
-            real = (flag // NOT_PUNCTUATION) & 1
+            real = (flag & NOT_PUNCTUATION) != 0
             n_words += real
             n_chars += real * word_length(text, starts[j], ends[j], flag, limit)
             n_alphabetic += flag & LETTER
@@ -146,7 +146,15 @@ def gopher_quality(index: TextIndex, *, stop_words: Sequence[str] = STOP_WORDS) 
     scratch = np.empty(BLOCK, dtype=np.uint8)
     table = _stop_word_table(stop_words)
     _gopher_quality(
-        index.rows, index.data, index.offsets, index.words, index.split_lines, table, character_table(), scratch, counts
+        index.rows,
+        index.data,
+        index.offsets,
+        index.words,
+        index.split_lines,
+        table,
+        character_table(),
+        scratch,
+        counts,
     )
     words, chars, alphabetic, stops, bullets, ellipsis_lines, hashes, ellipses = counts
     tokens = index.n_words

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from curate.kernels import characters as character
-from curate.kernels.characters import CLASSES, character_table, properties_of
+from curate.kernels.characters import CLASSES, FLAG_SHIFT, UNDECIDED, character_table, properties_of
 from curate.kernels.compile import inlined, kernel, part
 from curate.kernels.hashing import hash_range
 from curate.kernels.memory import (
@@ -46,10 +46,9 @@ LETTER_OR_NUMBER = 4
 NOT_ASCII = 8
 """It has a byte above 127."""
 
-_FLAG_SHIFT = 5  # character.LETTER, NOT_PUNCTUATION, LETTER_OR_NUMBER >> 5 are the first three flags
 _ASCII_WORD = LETTER | NOT_PUNCTUATION | LETTER_OR_NUMBER
 _ANY_FLAG = _ASCII_WORD | NOT_ASCII
-_WIDE = NOT_ASCII << _FLAG_SHIFT  # the bit that characters.py leaves free for this
+_WIDE = NOT_ASCII << FLAG_SHIFT  # the bit that characters.py leaves free for this
 
 _A_LETTER = CLASSES["ALetter"]
 _HEBREW = CLASSES["Hebrew_Letter"]
@@ -120,7 +119,7 @@ def _add(words, n, start, end, seen):  # type: ignore[no-untyped-def]
     starts, ends, flags = words
     store_uint32(starts + 4 * n, start)
     store_uint32(ends + 4 * n, end)
-    store_byte(flags + n, np.uint8((seen >> _FLAG_SHIFT) & _ANY_FLAG))
+    store_byte(flags + n, np.uint8((seen >> FLAG_SHIFT) & _ANY_FLAG))
     return n + (seen & character.NOT_SPACE != 0)
 
 
@@ -228,15 +227,18 @@ def _add_ascii(text, start, end, masks, words, n, characters):  # type: ignore[n
     starts, ends, flags = words
     last = _emit(masks[0], start, end, np.int64(0), starts, n)
     _emit(masks[1], start, end, np.int64(1), ends, n)
+    seen = np.uint8(0)
     for i in range(n, last):
-        position = text + load_uint32(starts + 4 * i)
-        stop = text + load_uint32(ends + 4 * i)
-        seen = properties_of(characters, np.int64(load_byte(position)))
-        if (seen & character.LETTER == 0) & (stop - position > 1):  # letters may follow a number or an underscore
-            while position + 1 < stop:
-                position += 1
-                seen |= properties_of(characters, np.int64(load_byte(position)))
-        store_byte(flags + i, np.uint8((seen >> _FLAG_SHIFT) & _ASCII_WORD))
+        flag = load_byte(characters.first_flags + np.int64(load_byte(text + load_uint32(starts + 4 * i))))
+        store_byte(flags + i, flag)
+        seen |= flag
+    if seen & UNDECIDED != 0:
+        for i in range(n, last):
+            if load_byte(flags + i) & UNDECIDED != 0:
+                properties = np.int64(0)
+                for position in range(load_uint32(starts + 4 * i), load_uint32(ends + 4 * i)):
+                    properties |= properties_of(characters, np.int64(load_byte(text + position)))
+                store_byte(flags + i, np.uint8((properties >> FLAG_SHIFT) & _ASCII_WORD))
     return last
 
 

@@ -78,13 +78,10 @@ def funnel(name: str, rows: Sequence[dict[str, Any]], words: str = "") -> Table:
     came = f"{count(records)} records ({size(rows[0]['in_bytes'] if rows else 0)})"
     kept = f"{came} → {count(documents)} documents ({share(documents, records)})"
     title = Text.assemble(plain(name, 40, "bold"), (f"  {kept}{words}", "dim"))
-    heads = ("step", "in", "out", "edited", "dropped", "dup.", "failed", "size", "by rule")
-    table = _table(title, *heads, left=(0, 8))
+    table = _table(title, "step", "in", "out", "size", "edited, and left by rule", left=(0, 4))
     for step in rows:
-        fates = step["fates"]
-        counts = [step["edited"], fates.get("dropped", 0), fates.get("duplicate", 0), fates.get("failed", 0)]
-        numbers = [count(step["in"]), count(step["out"]), *[count(held) if held else "" for held in counts]]
-        table.add_row(plain(step["step"], 24), *numbers, size(step["out_bytes"]), _rules(step["step"], step["rules"]))
+        numbers = [count(step["in"]), count(step["out"]), size(step["out_bytes"])]
+        table.add_row(plain(step["step"], 24), *numbers, _changes(step))
     return table
 
 
@@ -95,11 +92,15 @@ def _dataset(dataset: DatasetContent) -> Table:
     )
 
 
-def _rules(step: str, rules: dict[str, int]) -> Text:
-    ordered = sorted(rules.items(), key=lambda item: (-item[1], item[0]))
-    lines = [plain(f"{count(held)} {rule.removeprefix(f'{step}.')}", 40, "dim") for rule, held in ordered[:RULES_SHOWN]]
-    lines += [Text(f"and {len(ordered) - RULES_SHOWN} more rules", "dim")] if len(ordered) > RULES_SHOWN else []
-    return Text("\n").join(lines)
+def _changes(step: dict[str, Any]) -> Text:
+    """What a step did, a line each: documents edited, failed, and left by each rule."""
+    # One narrow column of lines that never wrap in the middle of a rule: the table fits 80 columns.
+    ordered = sorted(step["rules"].items(), key=lambda item: (-item[1], item[0]))
+    lines = [(step["edited"], "edited"), (step["fates"].get("failed", 0), "failed")]
+    lines += [(held, rule.removeprefix(f"{step['step']}.")) for rule, held in ordered[:RULES_SHOWN]]
+    shown = [plain(f"{count(held)} {what}", 40, "dim") for held, what in lines if held]
+    shown += [Text(f"and {len(ordered) - RULES_SHOWN} more rules", "dim")] if len(ordered) > RULES_SHOWN else []
+    return Text("\n").join(shown)
 
 
 def _measurements(content: StudyContent) -> Table | None:

@@ -1,4 +1,6 @@
-"""The verdict on synthetic ladders: decides what is there, leaves open what is not, refuses what must not be compared."""
+"""The verdict on synthetic ladders: decides what is there, leaves open what is not, refuses what must not be
+compared.
+"""
 
 import dataclasses
 import json
@@ -173,7 +175,10 @@ def test_held_out_sets_are_judged_one_by_one_and_disagreement_is_said() -> None:
 
 def test_datasets_that_share_no_cells_are_compared_by_their_laws() -> None:
     measurements = table({"a": Source(), "b": Source(E=1.3)}, noise=0.01)
-    moved = [t * (1.2 if d == "b" else 1.0) for t, d in zip(*(measurements[c].to_pylist() for c in ("tokens", "dataset")))]
+    moved = [
+        t * (1.2 if d == "b" else 1.0)
+        for t, d in zip(*(measurements[c].to_pylist() for c in ("tokens", "dataset")), strict=True)
+    ]
     flops = [6 * n * t for n, t in zip(measurements["params"].to_pylist(), moved, strict=True)]
     found = compare(with_column(with_column(measurements, "tokens", moved), "flops", flops))
     assert found.pairs[0].method == "laws"
@@ -270,7 +275,7 @@ def test_gadres_small_runs_put_c4_first_on_c4_validation() -> None:
     small = runs.filter(pc.less(runs["params"], 2e8))
     found = compare(small, metric="loss", bootstraps=300)
     assert found.ranking.order[0].dataset == "c4_original"
-    assert [r.rank for r in found.ranking.order][0] == 1
+    assert found.ranking.order[0].rank == 1
     target = {r["dataset"]: r["value"] for r in runs.to_pylist() if r["params"] > 6e9}
     assert min(target, key=lambda d: target[d]) == "c4_original"
     assert any(c.name == "one_seed" for c in found.checks)
@@ -289,6 +294,7 @@ def test_three_datasets_with_a_thousand_bootstraps_take_under_three_seconds() ->
 
 
 def test_importing_the_comparator_loads_nothing_heavy() -> None:
-    code = "import sys, curate.comparator; print([m for m in ('torch', 'ray', 'datatrove', 'numba', 'plotly', 'pandas') if m in sys.modules])"
+    heavy = ("torch", "ray", "datatrove", "numba", "plotly", "pandas")
+    code = f"import sys, curate.comparator; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"

@@ -105,7 +105,9 @@ def test_batched_bootstraps_equal_fits_one_by_one() -> None:
     samples = losses * np.exp(rng.normal(0, 0.01, (40, 14)))
     found = fit(POWER, {"flops": flops}, losses * np.exp(rng.normal(0, 0.01, 14)), estimator=Estimator(0.02))
     batched = POWER.predict(refit(found, {"flops": flops}, samples), {"flops": flops})
-    alone = np.array([fit(POWER, {"flops": flops}, s, estimator=Estimator(0.02)).predict({"flops": flops}) for s in samples])
+    alone = np.array(
+        [fit(POWER, {"flops": flops}, s, estimator=Estimator(0.02)).predict({"flops": flops}) for s in samples]
+    )
     assert np.quantile(np.abs(batched / alone - 1).max(axis=1), 0.95) < 1e-3
 
 

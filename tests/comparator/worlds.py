@@ -1,7 +1,8 @@
 """Synthetic ladders drawn from known laws: what the calibration tests compare with the truth.
 
-A world is a few datasets on the demo's ladder (4 sizes x 3 decay branches, 3 seeds at the smallest size), losses of the Chinchilla form in bits
-per byte at laptop scale, seed noise shared by the branches of a run with correlation `rho`.
+A world is a few datasets on the demo's ladder (4 sizes x 3 decay branches, 3 seeds at the smallest size), losses of
+the Chinchilla form in bits per byte at laptop scale, seed noise shared by the branches of a run with correlation
+`rho`.
 """
 
 from collections.abc import Callable
@@ -48,7 +49,9 @@ def ladder(
     degrees: float = np.inf,
     noise_by_size: dict[str, float] | None = None,
 ) -> pa.Table:
-    """Measurements of every source; `degrees` < inf draws Student noise of that many degrees of freedom with the same variance."""
+    """Measurements of every source; `degrees` < inf draws Student noise of that many degrees of freedom with the same
+    variance.
+    """
     seeds = SEEDS if seeds is None else seeds
     rows = []
     for name, source in sources.items():

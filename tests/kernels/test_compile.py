@@ -8,8 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
+import pytest
+
 import curate
-from curate.kernels.compile import source_stamp
+from curate.kernels.compile import kernel, source_stamp
 from curate.kernels.hashing import _hash_texts
 
 PROGRAM = """
@@ -47,6 +50,17 @@ def test_a_change_in_an_inlined_file_is_never_hidden_by_the_cache(tmp_path: Path
     changed = run(tmp_path)
     assert changed[1] == "0"
     assert changed[0] != first[0]
+
+
+def test_a_kernel_works_where_no_cache_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("numba.core.caching.CompileResultCacheImpl._locator_classes", [])
+
+    def add(a, b):  # type: ignore[no-untyped-def]
+        return a + b
+
+    with pytest.raises(RuntimeError):
+        numba.njit(cache=True)(add)
+    assert kernel(add)(1, 2) == 3
 
 
 def test_all_kernels_carry_the_stamp_of_their_sources() -> None:

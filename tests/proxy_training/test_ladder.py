@@ -197,7 +197,7 @@ def _is_locked(lock: Path) -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(not (TEXT / "textbooks.parquet").exists(), reason="the real text beside the project is not here")
 def test_shuffling_a_third_of_the_words_is_seen_by_the_smallest_scale(tmp_path: Path) -> None:
-    """Textbooks against themselves with 30% of the words in random places: decided at .06M parameters and .35M tokens."""
+    """Textbooks against themselves with 30% of the words in random places, at .06M parameters and .35M tokens."""
     import random
 
     import pyarrow.parquet as pq

@@ -34,16 +34,20 @@ def test_equal_procedures_have_equal_fingerprints_and_cannot_change() -> None:
 def test_the_rules_give_the_rates_and_batches_that_datadecide_ran() -> None:
     """Its 4M (3.7M parameters), 150M (151.9M) and 1B (1,176.8M) rows: learning rates 1.4e-2, 4.2e-3, 2.1e-3."""
     for params, rate in ((3.7e6, 1.4e-2), (151.9e6, 4.2e-3), (1176.8e6, 2.1e-3)):
-        assert BASE.model_copy(update={"learning_rate_max": 1.0}).learning_rate(int(params)) == pytest.approx(
-            rate, rel=0.04
-        )
+        batch = round(160 * 2048 * (params / 108e6) ** (2 / 3))
+        assert BASE.learning_rate(int(params), batch_tokens=batch) == pytest.approx(rate, rel=0.04)
     rules = BASE.model_copy(update={"sequence_length": 2048, "batch_tokens_max": 2**30})
     assert rules.batch_sequences(int(151.9e6)) == pytest.approx(192, rel=0.05)
     assert rules.batch_sequences(108_000_000) == 160
 
 
+def test_a_quarter_of_the_batch_halves_the_learning_rate() -> None:
+    whole, quarter = (BASE.learning_rate(10**8, batch_tokens=batch) for batch in (262_144, 65_536))
+    assert quarter == pytest.approx(whole / 2)
+
+
 def test_the_smallest_models_stay_within_the_bounds() -> None:
-    assert BASE.learning_rate(1000) == BASE.learning_rate_max
+    assert BASE.learning_rate(1000, batch_tokens=1024) == BASE.learning_rate_max
     assert BASE.batch_sequences(1000) * 256 == BASE.batch_tokens_min
     assert BASE.warmup_steps(10**9, batch_tokens=2000, smallest_budget_tokens=200_000) == 10
     assert BASE.warmup_steps(6000, batch_tokens=2000, smallest_budget_tokens=200_000) == 3

@@ -87,7 +87,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(
             target=train_run, args=(make_run(), heldout), kwargs={"folder": tmp_path, "watch": watch}
         )
         process.start()
-        if kills < 8:
+        if kills < 4:
             before = progress_of(tmp_path)
             while process.is_alive() and progress_of(tmp_path) == before:
                 time.sleep(0.002)
@@ -96,7 +96,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(
         process.join()
         assert process.exitcode in (0, -signal.SIGKILL)
         kills += process.exitcode == -signal.SIGKILL
-    assert kills >= 3
+    assert kills >= 2
     assert outcome(tmp_path) == outcome(finished)
 
 

@@ -99,3 +99,13 @@ class Doubles(PipelineStep):
         for document in data:
             yield document
             yield Document(text=document.text, id=document.id + "-copy")
+
+
+@dataclass(kw_only=True, config=STEP_CONFIG)
+class Swaps(Step):
+    """Gives as many documents as it got, in another order."""
+
+    name: ClassVar[str] = "swaps"
+
+    def process(self, batch: Batch) -> Outcome:
+        return Outcome(Batch(batch.data.take(pa.array(range(len(batch) - 1, -1, -1)))))
