@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="make one dataset from a recipe")
     run.add_argument("recipe", type=Path, metavar="RECIPE.yaml")
-    run.add_argument("--source", default=None, help="read these files instead (relative: to the recipe's folder)")
+    run.add_argument("--source", default=None, help="read these files instead of the recipe's")
     run.add_argument("--builtin-only", action="store_true", help="refuse import paths: for a recipe from a stranger")
     _work_options(run, "curate-work")
     run.set_defaults(command=_run)

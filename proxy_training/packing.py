@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -296,7 +296,7 @@ def _shuffle(spool: Path, target: Path, keys: np.ndarray, lengths: np.ndarray, d
     return digest.hexdigest()
 
 
-def same_tokenizer(datasets: dict[str, TokenizedDataset]) -> str:
+def same_tokenizer(datasets: Mapping[str, TokenizedDataset]) -> str:
     """The tokenizer fingerprint that all datasets share; raises MismatchError naming two that differ."""
     first_name, first = next(iter(datasets.items()))
     for name, packed in datasets.items():

@@ -164,7 +164,9 @@ def _source(file: YamlFile, value: dict[str, Any], override: str | None) -> Sour
     if reader not in READERS:
         raise file.error((*at, reader), f"no reader has this name; readers are {', '.join(READERS)}.")
     parameters = dict(given) if isinstance(given, dict) else {"files": given}
-    patterns = override if override is not None else parameters.pop("files", None)
+    patterns = parameters.get("files")
+    if override is not None:  # typed in a shell, so relative to where the shell stands
+        patterns = override if "://" in override or reader == "huggingface" else str(Path(override).absolute())
     parameters.pop("files", None)
     files = [patterns] if isinstance(patterns, str) else patterns
     if not isinstance(files, list) or not files or not all(isinstance(item, str) and item for item in files):

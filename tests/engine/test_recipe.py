@@ -95,3 +95,12 @@ def test_every_built_in_step_can_be_imported_and_has_a_version() -> None:
 
 def test_missing_file_is_a_sentence(tmp_path: Path) -> None:
     assert _message(tmp_path / "none.yaml").endswith("no such file.")
+
+
+def test_the_source_option_is_relative_to_the_shell(
+    recipe: Write, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = recipe("gopher_quality")
+    monkeypatch.chdir(corpus)
+    assert load_recipe(path, source="file-1.*").source.files == (str(corpus / "file-1.*"),)
+    assert load_recipe(path, source="s3://bucket/x").source.files == ("s3://bucket/x",)
