@@ -4,6 +4,7 @@ Each job writes its data files, then its manifest, and returns the manifest; not
 A failure comes back as a `Failure` that names stage, part, file and record.
 """
 
+import shutil
 import time
 import traceback
 from collections import deque
@@ -349,7 +350,9 @@ def _reduce_parts(job: ReduceJob) -> dict[str, Any]:
 
 def _make_artifact(job: ArtifactJob) -> dict[str, Any]:
     folder = Path(job.folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)  # what a killed attempt left must not be taken for a part of the artifact
+    folder.mkdir(parents=True)
     artifact = job.spec.build()
     card = artifact.build([Path(path) for path in job.positives], [Path(path) for path in job.negatives], folder)
     files = {path.name: file_entry(path, 0) for path in sorted(folder.iterdir()) if path.name != "manifest.json"}

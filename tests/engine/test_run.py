@@ -239,6 +239,26 @@ def test_killed_runs_resume_with_the_same_bytes(recipe: Write, tmp_path: Path) -
     assert _bytes(tmp_path / "killed") == _bytes(tmp_path / "whole")
 
 
+def test_what_a_killed_training_left_is_no_part_of_the_artifact(recipe: Write, corpus: Path, tmp_path: Path) -> None:
+    table = pq.read_table(corpus / "file-0.parquet")
+    pq.write_table(table, tmp_path / "good.parquet")
+    recipe("own_steps.MinChars", name="raw")
+    fasttext = "{positive: [good.parquet], negative: {sample: raw, documents: 100}, dim: 4, bucket: 1000}"
+    path = recipe(
+        "own_steps.MinChars",
+        "quality: {model: quality, keep: {top: 50%}}",
+        more=f"artifacts: {{quality: {{fasttext: {fasttext}}}}}",
+    )
+    _run(path, tmp_path / "work")
+    before = _bytes(tmp_path / "work")
+    (folder,) = (tmp_path / "work" / "artifacts").iterdir()
+    (folder / "manifest.json").unlink()
+    (folder / "tmp-of-a-killed-run").mkdir()
+    (folder / "tmp-of-a-killed-run" / "model.bin").write_bytes(b"half")
+    _run(path, tmp_path / "work")
+    assert _bytes(tmp_path / "work") == before
+
+
 def test_an_empty_dataset_is_an_answer_not_an_error(recipe: Write, tmp_path: Path) -> None:
     dataset = _run(recipe("own_steps.MinChars: {chars: 1000000}", "minhash: {preset: fineweb}"), tmp_path / "work")
     assert dataset.documents == 0
