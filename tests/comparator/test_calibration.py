@@ -1,7 +1,11 @@
 """Known truth: intervals cover what they claim, equal datasets stay undecided, real gaps are decided.
 
-Quick versions run always, with bounds that their number of worlds allows; the figures that are claimed come from the
-slow ones (2,000 worlds).
+Quick versions run always, with bounds that their number of worlds allows; the claims come from the slow ones.
+Measured over 2,000 worlds each: coverage .937 to .970 (95% intervals), some equal pair of three decided in .028
+(one seed only: .045), a gap of four noise standard deviations decided in .99. Over 150 worlds, through `compare`:
+extrapolated x10 and x100 the intervals cover .987 and .993.
+Not held: two datasets with one seed each were decided wrongly in .062 of 500 equal worlds (nominal .05). The priors of
+the noise model were tuned on this family of worlds, so real ladders may calibrate worse.
 """
 
 import numpy as np
