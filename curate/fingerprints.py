@@ -6,6 +6,7 @@ remembered by size and mtime; remote files are known by size and etag. Where and
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,6 @@ class ContentMemory:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, whole."""
-    import os
-
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with fresh.open("w", encoding="utf-8") as file:

@@ -83,11 +83,10 @@ def _named_parts(text: str) -> dict[str, Any] | None:
     try:
         manifest = json.loads(text)
         parts = {part["name"]: part["bytes"] for part in manifest["parts"]}
-        if all(re.fullmatch(r"part-\d+\.(parquet|jsonl\.gz)", name) for name in parts):
-            return {"fingerprint": manifest["fingerprint"], "parts": parts}
+        ours = all(re.fullmatch(r"part-\d+\.(parquet|jsonl\.gz)", name) for name in parts)
+        return {"fingerprint": manifest["fingerprint"], "parts": parts} if ours else None
     except (ValueError, KeyError, TypeError):
-        pass
-    return None
+        return None
 
 
 def _whole(files: Any, folder: str, old: dict[str, Any], names: list[str], fingerprint: str) -> bool:

@@ -8,7 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -165,11 +165,11 @@ class Engine:
         jobs = self._jobs(stage, parent, folder, files)
         with self.progress.task(stage.label, total=len(jobs) * (2 if stage.exchange else 1), unit="parts") as task:
             if stage.exchange:
-                jobs = self._exchange(stage, folder, jobs, files, task.advance)
+                jobs, summary = self._exchange(stage, folder, jobs, files, task.advance)
             parts = self._finish(run_part, jobs, "part", task.advance)
         manifest = _stage_manifest(stage, parts, time.perf_counter() - began)
         if stage.exchange:
-            manifest["summary"] = json.loads((folder / "state.json").read_text())["summary"]
+            manifest["summary"] = summary
         _check_stage(stage, parent, manifest)
         write_manifest(folder / "manifest.json", manifest)
         self._seen.add(stage.fingerprint)
@@ -195,7 +195,8 @@ class Engine:
 
     def _exchange(
         self, stage: Stage, folder: Path, jobs: list[PartJob], files: dict[str, str], advance: Callable[[float], None]
-    ) -> list[PartJob]:
+    ) -> tuple[list[PartJob], dict[str, Any]]:
+        """Map and reduce; the jobs that apply the state, and the state's summary."""
         partials = self._finish(map_part, jobs, "partial", advance)
         state = read_valid(folder / "state.json", ("summary",), verify=self.verify)
         if state is None:
@@ -207,12 +208,11 @@ class Engine:
                 )
             )
             state = _checked(result)
-        from dataclasses import replace
-
-        return [
+        jobs = [
             replace(job, state=str(folder / state["files"][f"state-{number}"]["name"]))
             for number, job in enumerate(jobs)
         ]
+        return jobs, state["summary"]
 
     def _finish(
         self, function: Callable[[Any], Any], jobs: Sequence[PartJob], kind: str, advance: Callable[[float], None]

@@ -1,11 +1,8 @@
 """Hostile inputs through the whole engine: every record ends in the ledger, or the run ends with one clear sentence."""
 
-import importlib.util
 import json
-import sys
 from collections import defaultdict
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
@@ -23,20 +20,10 @@ WARCS = TESTS / ".." / ".." / "shared" / "data" / "warc"
 FILTERS = ["language: {keep: [en], min_score: 0.1}", "gopher_repetition", "gopher_quality", "c4", "fineweb"]
 
 
-def _hostile() -> ModuleType:
-    name = "curate_tests_hostile"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, TESTS / "readers" / "hostile.py")
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+def inputs(hostile_files: list[Any]) -> list[Any]:
     """All hostile inputs but the pages that hang a parser: those are the extraction's own test (seconds each)."""
-    return [item for item in _hostile().hostile_inputs(tmp_path_factory.mktemp("hostile")) if not item.hangs]
+    return [item for item in hostile_files if not item.hangs]
 
 
 def _run(folder: Path, kind: str, files: list[Path], options: dict[str, Any]) -> Dataset:

@@ -1,10 +1,8 @@
 """Extraction: charsets, clean text, every page accounted for; a page that hangs or crashes its parser fails alone."""
 
-import importlib.util
 import os
 import pickle
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -145,8 +143,7 @@ def test_a_page_that_crashes_its_parser_fails_alone() -> None:
     sandbox.close()
 
 
-def test_hostile_pages_all_end_in_a_row(step: Extract) -> None:
-    hostile = _hostile()
+def test_hostile_pages_all_end_in_a_row(step: Extract, hostile: ModuleType) -> None:
     batch = pages(
         b"<" * 300_000,
         b"<p>a\x00b</p>" * 500,
@@ -218,21 +215,11 @@ def test_an_engine_that_cannot_start_is_a_clear_error() -> None:
         Sandbox({"with": "nothing", "time_limit_s": 1}).text(b"x", "")
 
 
-def _hostile() -> ModuleType:
-    name = "curate_tests_hostile"
-    if name not in sys.modules:
-        path = Path(__file__).parents[1] / "readers" / "hostile.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
 @pytest.mark.skipif(not PAGES.exists(), reason="the real pages lie beside the project, and are not here")
 @pytest.mark.parametrize(("engine", "count", "least"), [("resiliparse", 200, 0.85), ("trafilatura", 60, 0.8)])
-def test_real_pages_through_warc_give_their_main_text(engine: Any, count: int, least: float, tmp_path: Path) -> None:
-    hostile = _hostile()
+def test_real_pages_through_warc_give_their_main_text(
+    engine: Any, count: int, least: float, hostile: ModuleType, tmp_path: Path
+) -> None:
     columns = ["url", "html", "with_snippets"]
     batch = next(pq.ParquetFile(PAGES).iter_batches(count, columns=columns))
     rows = batch.to_pylist()

@@ -1,4 +1,4 @@
-"""What a sceptical reader tried: damaged notes, outputs over inputs, hostile names, odd YAML, swapped documents."""
+"""What the engine refuses or forgets: damaged manifests, outputs over inputs, hostile names, odd YAML, swapped ids."""
 
 import json
 from collections.abc import Callable
