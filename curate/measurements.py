@@ -20,6 +20,8 @@ SCHEMA = pa.schema(
         pa.field("params_non_embedding", pa.float64()),
         pa.field("tokens", pa.float64()),  # D, training tokens seen at this point
         pa.field("unique_tokens", pa.float64()),  # tokens that the dataset holds
+        pa.field("tokenizer", pa.string()),  # name or fingerprint; a loss per token means little across tokenizers
+        pa.field("token_unit", pa.string()),  # what `tokens` counts: "tokens", or "samples" (image-text pairs)
         pa.field("flops", pa.float64()),  # C, under flops_convention
         pa.field("flops_convention", pa.string()),  # "6ND" with N = params, or another name
         pa.field("seed", pa.int64()),
@@ -27,6 +29,7 @@ SCHEMA = pa.schema(
         pa.field("value", pa.float64(), nullable=False),
         pa.field("error", pa.float64()),  # standard error of the evaluation itself; null = unknown
         pa.field("lower_is_better", pa.bool_()),
+        pa.field("chance", pa.float64()),  # value of the metric for a model that guesses; null = unknown or none
         pa.field("cooled_down", pa.bool_()),
         pa.field("procedure", pa.string()),  # fingerprint of the training procedure
         pa.field("evaluation", pa.string()),  # fingerprint of held-out sets and metric version
@@ -38,14 +41,24 @@ REQUIRED = ("dataset", "metric", "value")
 
 
 def write_measurements(table: pa.Table, path: Path) -> None:
-    """Write `table` (columns of SCHEMA, any order) as Parquet."""
-    pq.write_table(table.select(SCHEMA.names).cast(SCHEMA), path, compression="zstd")
+    """Write `table` (columns of SCHEMA, any order; absent ones that may be null are) as Parquet."""
+    pq.write_table(with_all_columns(table).select(SCHEMA.names).cast(SCHEMA), path, compression="zstd")
 
 
 def read_measurements(path: Path) -> pa.Table:
-    """Read our own Parquet table; raises MeasurementError naming a missing column."""
+    """Read our own Parquet table; a column that its version did not have yet is null. Raises MeasurementError naming
+    a missing one.
+    """
     table = pq.read_table(path)
     for name in REQUIRED:
         if name not in table.column_names:
             raise MeasurementError(f"{path}: no column {name!r}; a measurements table has {', '.join(SCHEMA.names)}.")
+    return with_all_columns(table)
+
+
+def with_all_columns(table: pa.Table) -> pa.Table:
+    """`table` with the nullable columns of SCHEMA that it lacks, as nulls at the end."""
+    for field in SCHEMA:
+        if field.nullable and field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     return table

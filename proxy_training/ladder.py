@@ -245,6 +245,8 @@ def _measurements(run: Run, ladder: Ladder, folder: Path) -> list[dict]:
                 "params_non_embedding": run.shape.params_non_embedding,
                 "tokens": tokens,
                 "unique_tokens": run.dataset.tokens,
+                "tokenizer": run.dataset.tokenizer_fingerprint,
+                "token_unit": "tokens",
                 "flops": run.shape.flops_per_token * tokens,
                 "flops_convention": FLOPS_CONVENTION,
                 "seed": run.seed,

@@ -1,5 +1,6 @@
 """The command line answers at once, and every error is one sentence without a traceback."""
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,7 @@ import pytest
 from curate.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
+SIZES = (10**7, 3 * 10**7, 10**8, 3 * 10**8, 10**9)
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -26,12 +28,15 @@ def test_help_loads_nothing_heavy() -> None:
     assert "demo" in result.stdout
 
 
-@pytest.mark.parametrize("command", ["demo", "study", "run", "why", "compare"])
+@pytest.mark.parametrize("command", ["demo", "study", "run", "why", "compare", "backtest", "plan"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
     assert caught.value.code == 0
-    assert "usage: curate" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "usage: curate" in said
+    if command in ("compare", "backtest", "plan"):
+        assert f"examples:\n  curate {command} " in said
 
 
 def test_a_wrong_recipe_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,3 +75,43 @@ def test_a_work_folder_that_is_a_file_is_one_sentence(tmp_path: Path, capsys: py
     path.write_text("name: r\nsource: {parquet: a.parquet}\nsteps: []\n")
     assert main(["run", str(path), "--work", str(path), "--workers", "1"]) == 2
     assert "cannot be made" in capsys.readouterr().err
+
+
+def results(folder: Path, name: str = "results.csv") -> Path:
+    path = folder / name
+    rows = [f"{d},loss,{3 + 400 / n**0.34 + gap},{n},{20 * n}" for d, gap in (("a", 0), ("b", 0.1)) for n in SIZES]
+    path.write_text("\n".join(["dataset,metric,value,params,tokens", *rows]) + "\n")
+    return path
+
+
+def test_a_comparison_says_what_it_filled_in_and_writes_figures_on_one_sheet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet, data = tmp_path / "sheet.svg", tmp_path / "verdict.json"
+    command = ["compare", str(results(tmp_path)), "--figures", str(sheet), "--json", str(data), "--bootstraps", "100"]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "a > b" in said
+    assert "note: flops of 10 rows filled in as 6 x params x tokens" in said
+    assert "note: loss: lower is better (from its name)" in said
+    assert sheet.exists()
+    assert json.loads(data.read_text())["lines"][0] in said
+
+
+def test_an_example_is_compared_by_its_own_law(tmp_path: Path) -> None:
+    for given, law in (([], "chinchilla"), (["--law", "power"], "power")):
+        assert (
+            main(["compare", "--example", "gadre", "--bootstraps", "100", "--json", str(tmp_path / "v.json"), *given])
+            == 0
+        )
+        assert json.loads((tmp_path / "v.json").read_text())["law"] == law
+
+
+def test_a_folder_to_write_to_is_refused_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command, option in (("compare", "--report"), ("compare", "--json"), ("backtest", "--json"), ("plan", "--json")):
+        assert main([command, str(results(tmp_path)), option, str(tmp_path)]) == 2
+        out, error = capsys.readouterr()
+        assert "is a folder; name a file to write" in error
+        assert not out
+    assert main(["compare", str(results(tmp_path)), "--figures", str(results(tmp_path))]) == 2
+    assert "is a file; name a folder for figures, or FILE.pdf" in capsys.readouterr().err

@@ -2,20 +2,29 @@
 remedy).
 
 Severe means that the comparison may not mean what it says; the verdict's first line names it. Thresholds are rows of
-LIMITS with their source.
+LIMITS with their source. Checks of what was left out or pooled are made where that happens (matching.py, points.py,
+copies.py, compare.py); `certificate_checks` serves a fit made by hand as well.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 
+from curate.comparator.advantage import Advantage
+from curate.comparator.composite import near_chance, progress
 from curate.comparator.curves import FittedLaw
 from curate.comparator.laws import Law
-from curate.comparator.points import Points, hyperparameters
-from curate.comparator.verdict import Check, LearningRate, MetricResult
+from curate.comparator.matching import hyperparameter_settings
+from curate.comparator.points import Points
+from curate.comparator.robust import suspects
+from curate.comparator.verdict import Certificate, Check, LearningRate, MetricResult, ScaleComparison, ScaleRuns
+from curate.comparator.wording import flops, listed, short_names
 
+WIDTH = 48  # of a dataset's name
+FAR = 1e4  # a factor that is written as a power of ten
 LIMITS = {
     "span_decades": 1.5,  # a shorter ladder cannot tell a power law from a line
     "points": 5,  # fewer than the parameters of L(N, D)
@@ -24,16 +33,25 @@ LIMITS = {
     "epochs": 4.0,  # repeated tokens count as new up to about four epochs (Muennighoff et al. 2023)
     "unique_over_budget": 1.5,
     "condition": 1e4,
+    "still_at_start": 1e-9,  # in the fit's scaled coordinates (Porian et al. 2024: a fit that never left its start)
+    "gradient": 1e-3,
+    "optima": 3,
+    "sizes_of_isoflop": 3,  # models of one compute from which a minimum could be read
+    "broken_sigmas": 6.0,  # robust standard deviations below the scale's median ...
+    "broken_share": 0.5,  # ... and less than this share of the way from chance to the median
+    "broken_runs": 8,  # of a scale, for a median and a spread
 }
-IGNORED_HYPERPARAMETERS = ("seed", "step", "token", "budget", "path", "run", "dataset", "time", "warmup", "decay_step")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the checks look at."""
+    """What the checks look at. `headline` comes with its scales and its back-test."""
 
     points: Points
     table: pa.Table
+    every_run: pa.Table
+    """Rows of the metric before matching, all datasets."""
+    source: Advantage
     headline: MetricResult
     others: Sequence[MetricResult]
     rates: Sequence[LearningRate]
@@ -42,49 +60,47 @@ class Evidence:
     fitted: Sequence[FittedLaw]
     confidence: float
 
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Every dataset's name, shortened so that no two are alike."""
+        return short_names(sorted(set(self.every_run["dataset"].to_pylist())), WIDTH)
 
-def run_checks(
-    points: Points,
-    table: pa.Table,
-    headline: MetricResult,
-    others: Sequence[MetricResult],
-    rates: Sequence[LearningRate],
-    *,
-    at: tuple[float, ...],
-    law: Law,
-    fitted: Sequence[FittedLaw],
-    confidence: float,
-) -> list[Check]:
+    def shown(self, dataset: str) -> str:
+        return self.names.get(dataset, dataset)
+
+
+def run_checks(evidence: Evidence) -> list[Check]:
     """Every check that fired."""
-    evidence = Evidence(points, table, headline, others, rates, at, law, fitted, confidence)
     return [row for check in CHECKS for row in check(evidence)]
 
 
 def few_points(e: Evidence) -> Iterator[Check]:
-    for d, name in enumerate(e.points.names):
-        cells = len(np.unique(e.points.cell[e.points.dataset == d]))
-        if cells < LIMITS["points"]:
-            yield Check(
-                "few_points",
-                "severe",
-                f"{name} was measured on {cells} budget{'s' * (cells != 1)}, fewer than {LIMITS['points']}.",
-                "Add sizes or decay branches.",
-            )
+    cells = [len(np.unique(e.points.cell[e.points.dataset == d])) for d in range(len(e.points.names))]
+    few = {name: n for name, n in zip(e.points.names, cells, strict=True) if n < LIMITS["points"]}
+    if few:
+        said = listed([f"{e.shown(name)} on {n}" for name, n in few.items()])
+        yield Check(
+            "few_points",
+            "severe",
+            f"Measured on fewer than {LIMITS['points']} budgets: {said}.",
+            "Add sizes or decay branches.",
+        )
 
 
 def few_scales(e: Evidence) -> Iterator[Check]:
     if e.points.trajectory is None:
         return
-    for d, name in enumerate(e.points.names):
-        scales = len(np.unique(e.points.block[e.points.dataset == d]))
-        if scales < LIMITS["scales"]:
-            yield Check(
-                "few_scales",
-                "severe",
-                f"{name} was measured at {scales} model size{'s' * (scales != 1)}: "
-                f"a trend over sizes needs {LIMITS['scales']} or more.",
-                "Add a model size; a ranking at one or two sizes need not hold at the next.",
-            )
+    sizes = [len(np.unique(e.points.block[e.points.dataset == d])) for d in range(len(e.points.names))]
+    few = {name: n for name, n in zip(e.points.names, sizes, strict=True) if n < LIMITS["scales"]}
+    if few:
+        yield Check(
+            "few_scales",
+            "severe",
+            f"Measured at fewer than {LIMITS['scales']} model sizes: "
+            f"{listed([f'{e.shown(name)} at {n}' for name, n in few.items()])}; a trend over sizes needs "
+            f"{LIMITS['scales']} or more.",
+            "Add a model size; a ranking at one or two sizes need not hold at the next.",
+        )
 
 
 def short_span(e: Evidence) -> Iterator[Check]:
@@ -108,112 +124,133 @@ def short_span(e: Evidence) -> Iterator[Check]:
 
 def far_extrapolation(e: Evidence) -> Iterator[Check]:
     span = e.headline.span
-    for flops in e.at:
-        factor = span.extrapolation(flops)
+    for at in e.at:
+        factor = span.extrapolation(at)
         if factor > LIMITS["extrapolation"]:
             yield Check(
                 "extrapolation",
                 "warning",
-                f"{flops:.2g} FLOPs lies a factor {factor:.0f} outside what was measured.",
+                f"{flops(at)} FLOPs lies a factor {factor:.0f} outside what was measured."
+                if factor < FAR
+                else f"{flops(at)} FLOPs lies a factor {flops(factor)} outside what was measured.",
                 "Trust the order there only after a run nearer to it; laws of a wrong form fail first at the far end.",
             )
 
 
 def gap_below_noise(e: Evidence) -> Iterator[Check]:
     noise = e.headline.noise.run_sd.value
-    for pair in e.headline.pairs:
-        small = pair.comparisons[0]
-        if small.decided or small.gap.value >= noise:
-            continue
-        yield Check(
-            "gap_below_noise",
-            "note",
-            f"{small.better} and {small.worse} differ by {small.gap.value:.2g} at {small.at:.2g} FLOPs, "
-            f"less than one run's noise "
-            f"({noise:.2g}).",
-            small.more_runs.message
-            if small.more_runs
-            else "More seeds of this ladder would not tell them apart: use a longer one.",
-        )
+    small = [p.comparisons[0] for p in e.headline.pairs]
+    small = [c for c in small if not c.decided and c.gap.value < noise]
+    if not small:
+        return
+    pairs = [f"{e.shown(c.better)} and {e.shown(c.worse)} by {c.gap.value:.2g}" for c in small]
+    advice = [c.more_runs.message for c in small if c.more_runs]
+    yield Check(
+        "gap_below_noise",
+        "note",
+        f"At {small[0].at:.2g} FLOPs {len(small)} pair{'s differ' if len(small) > 1 else ' differs'} by less than one "
+        f"run's noise ({noise:.2g}): {listed(pairs)}.",
+        advice[0]
+        if len(small) == 1 and advice
+        else "More seeds of this ladder would hardly tell them apart: use a longer one.",
+    )
 
 
 def fits(e: Evidence) -> Iterator[Check]:
     by_law: dict[str, list[FittedLaw]] = {}
     for found in e.fitted:
         by_law.setdefault(found.fit.law.name, []).append(found)
-    names = e.points.names
     if e.law.name not in by_law:
+        percent = not e.headline.lower_is_better and 1 < e.points.value.max() <= 100
         yield Check(
             "law_not_fitted",
             "warning",
             f"The law {e.law.name!r} could not be fitted to any dataset: it needs "
             f"{', '.join(e.law.inputs)} and more cells than its "
-            f"{len(e.law.parameters)} parameters, and a positive loss.",
+            f"{len(e.law.parameters)} parameters, and a positive loss or a share between 0 and 1"
+            + (f"; {e.headline.metric} goes up to {e.points.value.max():.3g}: is it percent?" if percent else "."),
             "Read the paired gaps; multipliers and curves need a law.",
         )
-    rules: tuple[tuple[str, Callable[[FittedLaw], bool], str, str], ...] = (
-        ("not_converged", lambda f: not f.fit.certificate.converged, "did not converge", "Do not use its parameters."),
-        (
-            "never_moved",
-            lambda f: f.fit.certificate.moved < 1e-9 and f.fit.certificate.gradient_norm > 1e-3,
-            "never left its start",
-            "Do not use its parameters: the optimiser failed.",
-        ),
-        (
-            "at_bound",
-            lambda f: bool(f.fit.certificate.at_bound),
-            "ended at a bound",
-            "Its parameters mean nothing by themselves; the curve inside the span still does.",
-        ),
-        (
-            "not_identified",
-            lambda f: f.fit.certificate.condition > LIMITS["condition"],
-            "has parameters that these points cannot tell apart",
-            "Read the curve, not the parameters; a longer span would separate them.",
-        ),
-        (
-            "several_optima",
-            lambda f: f.fit.certificate.distinct_optima > 3,
-            "has several local optima",
-            "The best of all starts was taken; look at the residuals.",
-        ),
-    )
     for law, fitted in by_law.items():
-        for name, failed, what, remedy in rules:
-            hit = [f for f in fitted if failed(f)]
-            if hit:
-                which = ", ".join(
-                    names[f.dataset] + (f" ({', '.join(f.fit.certificate.at_bound)})" if name == "at_bound" else "")
-                    for f in hit
-                )
-                yield Check(
-                    name, "warning" if law == e.law.name else "note", f"The {law} law of {which} {what}.", remedy
-                )
+        certificates = {e.points.names[f.dataset]: f.fit.certificate for f in fitted}
+        yield from certificate_checks(law, certificates, main=law == e.law.name, names=e.names)
+
+
+def certificate_checks(
+    law: str, certificates: dict[str, Certificate], *, main: bool = True, names: Mapping[str, str] | None = None
+) -> Iterator[Check]:
+    """What the certificates of one law's fits (dataset -> certificate) warn of; `main`: of the law that a verdict rests
+    on; `names`: what the datasets are called, by default their names shortened.
+    """
+    shown = names or short_names(list(certificates), WIDTH)
+    for name, failed, what, remedy in CERTIFICATE_RULES:
+        hit = {dataset: failed(c) for dataset, c in certificates.items()}
+        which = [shown.get(d, d) + (f" ({', '.join(why)})" if why != ("",) else "") for d, why in hit.items() if why]
+        if which:
+            yield Check(name, "warning" if main else "note", f"The {law} law of {listed(which)} {what}.", remedy)
+
+
+# Each: the check, what failed of a certificate (names of parameters, ("",) for the whole fit, () for nothing).
+CERTIFICATE_RULES: tuple[tuple[str, Callable[[Certificate], tuple[str, ...]], str, str], ...] = (
+    (
+        "not_converged",
+        lambda c: () if c.converged else ("",),
+        "did not converge",
+        "Do not use its parameters.",
+    ),
+    (
+        "never_moved",
+        lambda c: ("",) if c.moved < LIMITS["still_at_start"] and c.gradient_norm > LIMITS["gradient"] else (),
+        "never left its start",
+        "Do not use its parameters: the optimiser failed. Rescale the objective.",
+    ),
+    (
+        "at_bound",
+        lambda c: c.at_bound,
+        "ended at a bound",
+        "Its parameters mean nothing by themselves; the curve inside the span still does.",
+    ),
+    (
+        "not_identified",
+        lambda c: c.unidentified or (("",) if c.condition > LIMITS["condition"] else ()),
+        "has parameters that these points do not identify",
+        "Read the curve, not the parameters; a longer span would separate them.",
+    ),
+    (
+        "several_optima",
+        lambda c: ("",) if c.distinct_optima > LIMITS["optima"] else (),
+        "has several local optima",
+        "The best of all starts was taken; look at the residuals.",
+    ),
+)
 
 
 def repetition(e: Evidence) -> Iterator[Check]:
+    repeated: dict[str, float] = {}
     for d, name in enumerate(e.points.names):
         mine = (e.points.dataset == d) & ~np.isnan(e.points.unique_tokens) & ~np.isnan(e.points.tokens)
-        if not mine.any():
-            continue
-        epochs = float((e.points.tokens[mine] / e.points.unique_tokens[mine]).max())
-        if epochs > LIMITS["epochs"]:
-            yield Check(
-                "epochs",
-                "warning",
-                f"{name} was seen {epochs:.1f} times in the longest run, more than {LIMITS['epochs']:.0f} epochs.",
-                "Its last points measure repetition as much as quality; use a larger dataset or smaller budgets.",
-            )
-        elif epochs > 1.0 / LIMITS["unique_over_budget"]:
-            held = 1.0 / epochs
-            yield Check(
-                "repetition",
-                "warning" if epochs > 1 else "note",
-                f"{name} holds {held:.2g} x the tokens of the largest budget"
-                + (": some were seen twice." if epochs > 1 else "."),
-                f"At least {LIMITS['unique_over_budget']} x is wanted, or a filter that "
-                "keeps little looks better than it is.",
-            )
+        if mine.any():
+            repeated[name] = float((e.points.tokens[mine] / e.points.unique_tokens[mine]).max())
+    many = {n: x for n, x in repeated.items() if x > LIMITS["epochs"]}
+    if many:
+        yield Check(
+            "epochs",
+            "warning",
+            f"Seen more than {LIMITS['epochs']:.0f} times in the longest run: "
+            f"{listed([f'{e.shown(n)} {x:.1f} epochs' for n, x in many.items()])}.",
+            "Their last points measure repetition as much as quality; use a larger dataset or smaller budgets.",
+        )
+    some = {n: x for n, x in repeated.items() if 1.0 / LIMITS["unique_over_budget"] < x <= LIMITS["epochs"]}
+    if some:
+        twice = any(x > 1 for x in some.values())
+        yield Check(
+            "repetition",
+            "warning" if twice else "note",
+            f"Small for the largest budget{' (some tokens were seen twice)' if twice else ''}: "
+            f"{listed([f'{e.shown(n)} holds {1 / x:.2g} x its tokens' for n, x in some.items()])}.",
+            f"At least {LIMITS['unique_over_budget']} x is wanted, or a filter that "
+            "keeps little looks better than it is.",
+        )
 
 
 def one_seed(e: Evidence) -> Iterator[Check]:
@@ -229,8 +266,11 @@ def one_seed(e: Evidence) -> Iterator[Check]:
 
 def held_out_disagree(e: Evidence) -> Iterator[Check]:
     for other in e.others:
-        heldout = other.metric.partition("/")[2]
+        heldout = other.metric.partition("/")[2] or other.metric
+        known = set(other.datasets)
         for pair in e.headline.pairs:
+            if not {pair.first, pair.second} <= known:
+                continue
             ours, theirs = pair.comparisons[0], other.pair(pair.first, pair.second).comparisons[0]
             if theirs.decided and theirs.better != ours.better:
                 yield Check(
@@ -252,33 +292,48 @@ def learning_rate(e: Evidence) -> Iterator[Check]:
                 + (" (within noise)" if row.within_noise else ""),
                 "Tune the learning rate on a neutral mixture, or compare at each dataset's best.",
             )
-
-
-def hyperparameters_differ(e: Evidence) -> Iterator[Check]:
-    """A hyper-parameter that differs between datasets on the same cell is confounded with the dataset."""
-    by_cell: dict[tuple[int, str], dict[str, set[str]]] = {}
-    rows = hyperparameters(e.table)
-    for cell, d, values in zip(e.points.cell, e.points.dataset, rows, strict=True):
-        for key, value in values.items():
-            if not any(word in key.lower() for word in IGNORED_HYPERPARAMETERS):
-                by_cell.setdefault((int(cell), key), {}).setdefault(e.points.names[int(d)], set()).add(str(value))
-    differing: dict[str, str] = {}
-    for (_, key), by_dataset in by_cell.items():
-        if len({frozenset(v) for v in by_dataset.values()}) > 1:
-            differing.setdefault(
-                key, "; ".join(f"{n} {', '.join(sorted(v))}" for n, v in sorted(by_dataset.items())[:4])
+        better = [name for name, gain in row.gains if gain > 2.0 * e.headline.noise.run_sd.value]
+        if better:
+            yield Check(
+                "learning_rate_not_tuned",
+                "warning",
+                f"learning rate x{row.factor:.3g} is better than the procedure's own for {listed(better)} at the "
+                f"{row.scale} rung: the learning rate was not tuned.",
+                "Tune it on a neutral mixture and run the ladder again.",
             )
-    for key, shown in differing.items():
+
+
+def learning_rate_untried(e: Evidence) -> Iterator[Check]:
+    """No second learning rate on any cell: whether the one used was a good one is not known."""
+    if e.rates or not any(name == "learning_rate" for row in hyperparameter_settings(e.every_run) for name, _ in row):
+        return
+    rates: dict[str, set[str]] = {}
+    datasets: dict[str, set[str]] = {}
+    rows = zip(scale_labels(e.every_run), e.every_run["dataset"].to_pylist(), strict=True)
+    for (scale, name), settings in zip(rows, hyperparameter_settings(e.every_run), strict=True):
+        rates.setdefault(scale, set()).add(dict(settings)["learning_rate"])
+        datasets.setdefault(scale, set()).add(name)
+    alone = [scale for scale, seen in rates.items() if len(seen) == 1 and len(datasets[scale]) > 1]
+    if alone:
         yield Check(
-            "hyperparameters",
-            "severe",
-            f"{key} differs between datasets on the same cell ({shown}): it is confounded with the dataset.",
-            "Train all datasets with one procedure, or compare only runs that agree.",
+            "learning_rate_untried",
+            "note",
+            f"One learning rate alone was run at {listed(alone)}: nothing shows that it suits every dataset alike.",
+            "Run the smallest scale at a third of it and at three times as much.",
         )
 
 
+def scale_labels(table: pa.Table) -> list[str]:
+    """The scale of every row, or its size."""
+    names, params, flops = (table[c].to_pylist() for c in ("scale", "params", "flops"))
+    return [
+        s if s is not None else f"{n:.3g} parameters" if n is not None else f"{c:.2g} FLOPs"
+        for s, n, c in zip(names, params, flops, strict=True)
+    ]
+
+
 def without_pairs(e: Evidence) -> Iterator[Check]:
-    pairs = [f"{p.first} and {p.second}" for p in e.headline.pairs if p.method == "laws"]
+    pairs = [f"{e.shown(p.first)} and {e.shown(p.second)}" for p in e.headline.pairs if p.method == "laws"]
     if pairs:
         yield Check(
             "not_paired",
@@ -288,17 +343,194 @@ def without_pairs(e: Evidence) -> Iterator[Check]:
         )
 
 
+def at_chance(e: Evidence) -> Iterator[Check]:
+    """Metrics whose best cell is no better than guessing."""
+    near = [r for r in (e.headline, *e.others) if is_near_chance(r)]
+    for result in near:
+        mine = result is e.headline
+        yield Check(
+            "near_chance",
+            "severe" if mine else "warning",
+            f"{result.metric} is near chance ({result.chance:.3g}) on every cell: its order is noise.",
+            "Use larger models, or a task that these can do." if mine else "Leave this task out of the judgement.",
+        )
+
+
+def is_near_chance(result: MetricResult) -> bool:
+    if result.chance is None:
+        return False
+    cells: dict[tuple[float, float, float], list[float]] = {}
+    for p in result.points:
+        cells.setdefault((p.params, p.tokens, p.flops), []).append(p.value)
+    lower = np.array([result.lower_is_better])
+    chance = np.array([result.chance])
+    best, runs = max((float(progress(np.array([np.mean(v)]), chance, lower)[0]), len(v)) for v in cells.values())
+    unit = result.chance if result.lower_is_better else 1.0 - result.chance
+    return near_chance(best, result.noise.run_sd.value / max(abs(unit), 1e-12) / runs**0.5)
+
+
+def edge_minimum(e: Evidence) -> Iterator[Check]:
+    """Models of one compute whose best is the smallest or the largest: the optimal size lies outside."""
+    if e.points.trajectory is None:
+        return
+    level = np.round(np.log(e.points.flops) / np.log1p(0.02)).astype(np.int64)
+    edges: dict[str, list[str]] = {}
+    for d, name in enumerate(e.points.names):
+        for at in np.unique(level[e.points.dataset == d]):
+            rows = (e.points.dataset == d) & (level == at)
+            sizes = np.unique(e.points.params[rows])
+            if len(sizes) < LIMITS["sizes_of_isoflop"]:
+                continue
+            means = [float(e.points.bad[rows & (e.points.params == n)].mean()) for n in sizes]
+            if int(np.argmin(means)) in (0, len(sizes) - 1):
+                edges.setdefault(name, []).append(f"{float(e.points.flops[rows].mean()):.2g}")
+    if edges:
+        said = [f"{e.shown(name)} at {', '.join(at[:4])}" for name, at in edges.items()]
+        yield Check(
+            "edge_minimum",
+            "warning",
+            f"The best model of an isoFLOP curve is its smallest or largest: {listed(said)} FLOPs.",
+            "Add sizes beyond that edge; an optimal size read off such a curve is only a bound.",
+        )
+
+
+def off_measurements(e: Evidence) -> Iterator[Check]:
+    """Outliers and badly tuned rungs: what the gaps do not believe (robust.py). Nothing was dropped."""
+    if e.source.gaps is None:
+        return
+    either = " Of two datasets the gap cannot say which one is off." if len(e.source.gaps.members) == 2 else ""
+    for found in suspects(e.source.gaps, confidence=e.confidence)[:5]:
+        rung = found.kind == "scale"
+        yield Check(
+            "bad_rung" if rung else "outlier",
+            "warning",
+            found.sentence[:1].upper() + found.sentence[1:] + either,
+            "Was this scale trained with the others' settings? Run it again; the intervals allow for it."
+            if rung
+            else "Look at this run's curve and evaluation; run it again. The intervals allow for it; nothing was "
+            "dropped.",
+        )
+
+
+def bands_do_not_cover(e: Evidence) -> Iterator[Check]:
+    tested = e.headline.backtest
+    if tested is None:
+        return
+    beyond = any(e.headline.span.extrapolation(flops) > 1.02 for flops in e.at)
+    for found in tested.laws:
+        if found.law == e.law.name and found.overall.claimed.covers() is False:
+            scale = found.scale.scale
+            yield Check(
+                "bands_do_not_cover",
+                "warning" if beyond else "note",  # inside the span the paired gaps do not rest on the law
+                f"Fitted to the smaller scales, the {found.law} law's {e.confidence:.0%} bands do not cover what they "
+                f"claim: {found.overall.claimed}.",
+                f"Widen its bands x{scale:.2g} (conformal)."
+                if scale is not None
+                else "Trust no prediction beyond the span; there are too few hold-outs to say by how much to widen.",
+            )
+    if tested.chosen is not None and tested.chosen != e.law.name and e.law.name in {f.law for f in tested.laws}:
+        yield Check(
+            "another_law_predicts_better",
+            "note",
+            f"Back-tests choose the {tested.chosen} law, not {e.law.name}: {tested.reason}",
+            f'Compare with law="{tested.chosen}" too.',
+        )
+
+
+def confounded_scales(e: Evidence) -> Iterator[Check]:
+    """Scales at which two datasets have no run of equal settings in common."""
+    for scale in e.headline.scales:
+        names = sorted({name for pair in scale.pairs for name in pair.confounded})
+        if names:
+            count = sum(bool(pair.confounded) for pair in scale.pairs)
+            yield Check(
+                "confounded_scale",
+                "warning",
+                f"{scale.scale}: {count} of {len(scale.pairs)} pairs of datasets have no runs alike in "
+                f"{', '.join(names)}: their gaps there may be the settings'.",
+                "Compare matched runs only, or train the missing ones.",
+            )
+
+
+def broken_runs(e: Evidence) -> Iterator[Check]:
+    """Runs far below everything else at their scale."""
+    chance = e.headline.chance or 0.0
+    found = [
+        f"{run_id} of {e.shown(runs.dataset)} at {scale.scale} ({value:.3g}, median {median:.3g})"
+        for scale in e.headline.scales
+        for runs, run_id, value, median in far_off(scale, e.headline.lower_is_better, chance)
+    ]
+    if found:
+        yield Check(
+            "broken_run",
+            "warning",
+            f"Far worse than everything else at its scale: {listed(found)}.",
+            "Look at the run and at its evaluation; a failed one is no measurement of its dataset.",
+        )
+
+
+def far_off(scale: ScaleComparison, lower: bool, chance: float) -> Iterator[tuple[ScaleRuns, str, float, float]]:
+    values = np.array([v for runs in scale.datasets for v in runs.values])
+    if len(values) < LIMITS["broken_runs"]:
+        return
+    median = float(np.median(values))
+    spread = 1.4826 * float(np.median(np.abs(values - median)))
+    for runs in scale.datasets:
+        for run_id, value in zip(runs.run_ids, runs.values, strict=True):
+            below = (value - median) if lower else (median - value)
+            near = lower or (value - chance) < LIMITS["broken_share"] * (median - chance)
+            if below > LIMITS["broken_sigmas"] * spread and near:
+                yield runs, run_id, value, median
+
+
+def single_scale_disagrees(e: Evidence) -> Iterator[Check]:
+    """The baseline: what the dearest scale that all share says by itself."""
+    known = set(e.headline.datasets)
+    whole = [s for s in e.headline.scales if known <= {r.dataset for r in s.datasets}]
+    if not whole:
+        return
+    dearest = max(whole, key=lambda s: s.flops)
+    order = [r.dataset for r in e.headline.rankings[0].order]
+    alone = [r.dataset for r in dearest.datasets if r.dataset in known]
+    decided = [p.comparisons[0] for p in e.headline.pairs if p.comparisons[0].decided]
+    against = [
+        f"{e.shown(c.worse)} > {e.shown(c.better)}" for c in decided if alone.index(c.worse) < alone.index(c.better)
+    ]
+    if not against and alone[0] == order[0]:
+        return
+    said = (
+        f"puts {e.shown(alone[0])} first, the verdict {e.shown(order[0])}"
+        if alone[0] != order[0]
+        else "puts the same dataset first"
+    )
+    extra = f"; of {len(decided)} decided pairs it has {listed(against)}" if against else ""
+    yield Check(
+        "single_scale_disagrees",
+        "note",
+        f"The ranking at {dearest.scale} alone {said}{extra}.",
+        "A single scale is the baseline to beat; where both disagree, look at the gap curve.",
+    )
+
+
 CHECKS: tuple[Callable[[Evidence], Iterator[Check]], ...] = (
-    hyperparameters_differ,
     few_points,
     few_scales,
     short_span,
     without_pairs,
     far_extrapolation,
     one_seed,
+    at_chance,
     held_out_disagree,
     learning_rate,
+    learning_rate_untried,
     repetition,
+    edge_minimum,
+    off_measurements,
+    broken_runs,
+    bands_do_not_cover,
+    confounded_scales,
     fits,
     gap_below_noise,
+    single_scale_disagrees,
 )

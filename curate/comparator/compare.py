@@ -1,6 +1,7 @@
 """`compare`: a measurements table in, a verdict out. Which dataset is better, at which compute, by how much, and how
 sure.
 
+What may be compared is matching.py's; datasets without a second scale are compared scale by scale alone (scales.py).
 Gaps come from paired cells (gaps.py), curves and multipliers from laws (curves.py), both from one set of bootstraps
 by run (uncertainty.py). A pair is decided at a compute when zero lies outside its interval simultaneously with all
 other pairs there (step-down maximum test): with equal datasets, any pair is called decided with probability 1 -
@@ -8,29 +9,38 @@ confidence at most. P(better) is one pair's own.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.comparator.advantage import Advantage, Settings, advantages
-from curate.comparator.checks import run_checks
+from curate.comparator.backtest import backtest_points
+from curate.comparator.checks import Evidence, run_checks
+from curate.comparator.composite import composite_rows, is_composite
+from curate.comparator.copies import drop_copies
 from curate.comparator.curves import FittedLaw, compute_grid, describe, fit_laws
 from curate.comparator.gaps import noise_without_pairs, pair_gaps
-from curate.comparator.laws import CHINCHILLA, POWER, find_law
+from curate.comparator.heatmap import heatmap
+from curate.comparator.laws import CHINCHILLA, POWER, POWER2, Law, find_law
 from curate.comparator.learning_rate import learning_rate_rows
-from curate.comparator.pairs import compare_pairs
+from curate.comparator.matching import Pool, confounded, guard
+from curate.comparator.pairs import compare_pairs, rank
 from curate.comparator.points import (
     Points,
     cooled_down,
     headline_rows,
     make_points,
-    refuse_confounds,
     split_learning_rates,
+    with_laws,
 )
-from curate.comparator.tables import complete, notes_of
-from curate.comparator.uncertainty import Draws, Posterior, interval
-from curate.comparator.verdict import Check, Estimate, MetricResult, Noise, Verdict
+from curate.comparator.scales import compare_scales
+from curate.comparator.tables import complete, headline_metric, notes_of, numbers
+from curate.comparator.uncertainty import Array, Draws, Posterior, decided_pairs, interval
+from curate.comparator.verdict import Check, Composite, Estimate, Excluded, MetricResult, Noise, Ranking, Verdict
+from curate.comparator.wording import listed, short_names
 from curate.errors import MeasurementError
 
 RULE = (
@@ -38,82 +48,219 @@ RULE = (
     "at that compute together (step-down maximum test over {bootstraps} bootstraps by run); "
     "P is one pair's own probability"
 )
+RANKINGS = 25  # computes of the ranking curve
+CURVE_INPUTS = ("flops", "params", "tokens")  # what is known all along a ladder
+TASK_BOOTSTRAPS = 300  # of a heat map's cells
 
 
 def compare(
     measurements: pa.Table,
     *,
-    metric: str = "bits_per_byte",
-    at: Sequence[float] = (),
-    law: str = "power",
+    metric: str | None = None,
+    at: Sequence[float] | float = (),
+    law: str | Law = "power",
     seed: int = 0,
     bootstraps: int = 1000,
     confidence: float = 0.95,
+    pool: Pool = "matched",
 ) -> Verdict:
-    """Compare the datasets of `measurements` (columns of SCHEMA, see `read_results`) on `metric` and each
-    `metric/<heldout>`.
+    """Compare the datasets of `measurements` (columns of SCHEMA, see `read_runs`; a table or a DataFrame) on `metric`
+    and each `metric/<heldout>`.
 
-    `at`: compute in FLOPs at which to decide, by default the largest that all datasets reach. `law` draws the curves
-    and multipliers; every registered law that the data permit is fitted beside it. The result depends on the table
-    and `seed` only. Raises MeasurementError for a table that cannot be used and MismatchError for datasets that must
-    not be compared.
+    `metric`: by default the only one, or what all share before the slash. `at`: compute in FLOPs at which to decide, by
+    default the largest that all datasets reach. `law` (a registered name or a law) draws the curves and multipliers;
+    the power law and Chinchilla's are fitted beside it where the data permit. `pool`: "matched" compares runs that
+    share hyper-parameters on a cell and counts the others, "all" compares every run, severely confounded. The result
+    depends on the table and `seed` only. Raises MeasurementError for a table that cannot be used and MismatchError for
+    datasets that must not be compared.
     """
     if not 0.5 < confidence < 1:
         raise MeasurementError(f"confidence is {confidence}; it must lie between .5 and 1.")
     if bootstraps < 100:
         raise MeasurementError(f"bootstraps is {bootstraps}; fewer than 100 give no interval.")
+    at = (at,) if isinstance(at, int | float) else tuple(at)
     if any(not np.isfinite(c) or c <= 0 for c in at):
         raise MeasurementError(
             f"at holds {[c for c in at if not np.isfinite(c) or c <= 0]}: compute in FLOPs is positive."
         )
-    chosen_law = find_law(law)
+    if pool not in ("matched", "all"):
+        raise MeasurementError(f"pool is {pool!r}; it is 'matched' or 'all'.")
+    chosen_law = law_of_compute(law)
     table = complete(measurements)
+    metric = metric if metric is not None else headline_metric(table)
     notes = list(notes_of(table))
     checks: list[Check] = []
-    table = cooled_down(table, checks)
-    table, other_rates = split_learning_rates(table)
+    excluded: list[Excluded] = []
+    table = cooled_down(table, checks, excluded)
+    table, other_rates = split_learning_rates(drop_copies(table, checks, excluded))
     if not table.num_rows:
         raise MeasurementError("Every measurement has a learning_rate_factor other than 1; nothing is left to compare.")
-    main = refuse_confounds(headline_rows(table, metric, notes), metric, checks)
+    composite = None
+    if is_composite(metric) and metric not in table["metric"].to_pylist():
+        every_run, composite = composite_rows(table, metric, notes)
+    else:
+        every_run = headline_rows(table, metric, notes)
+    main = choose_rows(every_run, metric, pool, chosen_law, checks, excluded)
+    checks += confounded(main)
     points = make_points(main)
     span = points.span(range(len(points.names)))
     settings = Settings(chosen_law, tuple(float(c) for c in at) or (span.high,), seed, bootstraps, confidence)
-    headline, fitted = analyse(points, settings)
-    others = []
-    parts = sorted({name for name in table["metric"].to_pylist() if name.startswith(metric + "/")})
-    if len(parts) > 1 or metric in table["metric"].to_pylist():  # a single one is the headline itself
-        for name in parts:
-            own: list[Check] = []
-            rows = refuse_confounds(table.filter(pc.equal(table["metric"], name)), name, own)
-            checks += [c for c in own if c.name not in {known.name for known in checks}]
-            missing = sorted(set(points.names) - set(rows["dataset"].to_pylist()))
-            if missing:
-                notes.append(f"{name} was left out: not measured for {', '.join(missing)}")
-            else:
-                others.append(analyse(make_points(rows), settings)[0])
+    headline, fitted, source = analyse(points, settings)
+    order = [r.dataset for r in headline.rankings[0].order]
+    scales, agreement = compare_scales(every_run, confidence=confidence, seed=seed, verdict_order=order)
+    tested = backtest_points(points, laws=law_choice(chosen_law), confidence=confidence, seed=seed)
+    headline = replace(headline, scales=scales, agreement=agreement, chance=chance_of(every_run), backtest=tested)
+    others = part_results(table, metric, settings, pool, points.names, checks, excluded, notes)
     rates = learning_rate_rows(main, other_rates, metric, noise_sd=headline.noise.run_sd.value)
     checks += run_checks(
-        points, main, headline, others, rates, at=settings.at, law=chosen_law, fitted=fitted, confidence=confidence
+        Evidence(
+            points=points,
+            table=main,
+            every_run=every_run,
+            source=source,
+            headline=headline,
+            others=others,
+            rates=rates,
+            at=settings.at,
+            law=chosen_law,
+            fitted=fitted,
+            confidence=confidence,
+        )
     )
-    order = {"severe": 0, "warning": 1, "note": 2}
+    if composite is not None:
+        tasks = task_rankings(table, composite, settings, pool, points.names, notes)
+    else:
+        tasks = [(r.metric, r.rankings[0], r.noise.run_sd.value) for r in others]
+    severity = {"severe": 0, "warning": 1, "note": 2}
     return Verdict(
         metric=metric,
-        law=law,
+        law=chosen_law.name,
         confidence=confidence,
         seed=seed,
         bootstraps=bootstraps,
         at=settings.at,
         headline=headline,
-        others=tuple(others),
-        checks=tuple(sorted(checks, key=lambda c: order[c.severity])),
+        others=others,
+        checks=tuple(sorted(checks, key=lambda c: severity[c.severity])),
         learning_rate=rates,
         notes=tuple(notes),
         rule=RULE.format(confidence=confidence, bootstraps=bootstraps),
+        composite=composite,
+        tasks_heatmap=heatmap(tasks, confidence=confidence),
+        excluded=tuple(excluded),
+        pool=pool,
     )
 
 
-def analyse(points: Points, settings: Settings) -> tuple[MetricResult, list[FittedLaw]]:
-    """Everything about one metric; also the fitted laws, for the checks."""
+def law_of_compute(law: str | Law) -> Law:
+    """The law, by its name where that is given; MeasurementError for one that no ladder's curve can follow."""
+    chosen = find_law(law) if isinstance(law, str) else law
+    if chosen.gives != "metric":
+        raise MeasurementError(
+            f"Law {chosen.name!r} gives the best size at a compute, not a metric: compare with {POWER.name!r}, and fit "
+            "it by itself (curate.comparator.fit)."
+        )
+    if strange := [name for name in chosen.inputs if name not in CURVE_INPUTS]:
+        raise MeasurementError(
+            f"Law {chosen.name!r} is a function of {', '.join(strange)}, and a verdict's curves run along "
+            f"{', '.join(CURVE_INPUTS)}: compare with {CHINCHILLA.name!r}, and fit it by itself "
+            "(curate.comparator.fit)."
+        )
+    return chosen
+
+
+def choose_rows(
+    rows: pa.Table, metric: str, pool: Pool, law: Law, checks: list[Check], excluded: list[Excluded]
+) -> pa.Table:
+    """The rows that the comparison of trends may use: matched, and of datasets that have one."""
+    guarded = guard(rows, metric, pool=pool)
+    checks += guarded.checks
+    excluded += guarded.excluded
+    kept, left = with_laws(guarded.table, len(law.parameters))
+    if not left:
+        return guarded.table
+    out = guarded.table.filter(pc.is_in(guarded.table["dataset"], value_set=pa.array(left)))
+    excluded.append(Excluded(metric, out.num_rows, "too few scales for a trend: compared scale by scale only", left))
+    names = short_names(left, 48)
+    shown = listed([names[name] for name in left], 3)
+    checks.append(
+        Check(
+            "one_scale",
+            "warning",
+            f"{metric}: {len(left)} of {len(left) + len(kept)} datasets ({shown}) have no second scale in common with "
+            "the others: they are compared scale by scale only.",
+            "Measure them at another scale of the ladder; a ranking at one scale need not hold at the next.",
+        )
+    )
+    return guarded.table.filter(pc.is_in(guarded.table["dataset"], value_set=pa.array(kept)))
+
+
+def part_results(
+    table: pa.Table,
+    metric: str,
+    settings: Settings,
+    pool: Pool,
+    names: tuple[str, ...],
+    checks: list[Check],
+    excluded: list[Excluded],
+    notes: list[str],
+) -> tuple[MetricResult, ...]:
+    """The held-out sets or tasks `metric/*` one by one, on the headline's datasets."""
+    metrics = set(table["metric"].to_pylist())
+    parts = sorted(name for name in metrics if name.startswith(metric + "/"))
+    if len(parts) == 1 and metric not in metrics:
+        return ()  # the headline itself
+    others = []
+    for name in parts:
+        rows = table.filter(pc.equal(table["metric"], name))
+        rows = rows.filter(pc.is_in(rows["dataset"], value_set=pa.array(names)))
+        missing = sorted(set(names) - set(rows["dataset"].to_pylist()))
+        if missing:
+            notes.append(f"{name} was left out: not measured for {', '.join(missing)}")
+            continue
+        guarded = guard(rows, name, pool=pool)
+        excluded += guarded.excluded
+        checks += [c for c in guarded.checks if c.name not in {known.name for known in checks}]
+        result = analyse(make_points(guarded.table), settings)[0]
+        others.append(replace(result, chance=chance_of(rows)))
+    return tuple(others)
+
+
+def task_rankings(
+    table: pa.Table, composite: Composite, settings: Settings, pool: Pool, names: tuple[str, ...], notes: list[str]
+) -> list[tuple[str, Ranking, float]]:
+    """(task, ranking at the first compute, noise) of a composite's tasks, by the gap model alone: no laws, no pairs."""
+    quick = replace(settings, at=settings.at[:1], bootstraps=min(settings.bootstraps, TASK_BOOTSTRAPS))
+    found, left = [], []
+    for task in composite.tasks:
+        rows = table.filter(pc.equal(table["metric"], task.name))
+        rows = guard(rows.filter(pc.is_in(rows["dataset"], value_set=pa.array(names))), task.name, pool=pool).table
+        points = make_points(rows) if set(rows["dataset"].to_pylist()) == set(names) else None
+        gaps = pair_gaps(points, bootstraps=quick.bootstraps, seed=quick.seed) if points is not None else None
+        if points is None or gaps is None or len(gaps.members) < len(names):
+            left.append(task.name)
+            continue
+        source = Advantage(gaps, {}, {}, points)
+        found.append((task.name, rankings_at(source, quick, np.array(quick.at))[0], gaps.posterior.sigma))
+    if left:
+        notes.append(f"no heat map of {', '.join(left)}: not measured on enough shared cells of all datasets")
+    return found
+
+
+def law_choice(chosen: Law) -> list[Law]:
+    """The laws that are fitted and back-tested beside the chosen one."""
+    return [chosen, *(law for law in (POWER2, POWER, CHINCHILLA) if law.name != chosen.name)]
+
+
+def chance_of(rows: pa.Table) -> float | None:
+    """The metric's chance level where the rows state one."""
+    stated = numbers(rows, "chance")
+    stated = stated[~np.isnan(stated)]
+    return float(np.median(stated)) if len(stated) else None
+
+
+def analyse(points: Points, settings: Settings) -> tuple[MetricResult, list[FittedLaw], Advantage]:
+    """Everything about one metric; also the fitted laws and what the gaps came from, for the checks."""
     gaps = pair_gaps(points, bootstraps=settings.bootstraps, seed=settings.seed)
     if gaps is not None:
         posterior, draws = gaps.posterior, gaps.draws
@@ -145,8 +292,26 @@ def analyse(points: Points, settings: Settings) -> tuple[MetricResult, list[Fitt
         pairs=pairs,
         rankings=rankings,
         fits=tuple(describe(f, points, grid=grid, confidence=settings.confidence) for f in fitted),
+        ranking_curve=rankings_at(source, settings, np.geomspace(grid[0], grid[-1], RANKINGS)),
     )
-    return result, fitted
+    return result, fitted, source
+
+
+def rankings_at(source: Advantage, settings: Settings, at: Array) -> tuple[Ranking, ...]:
+    """The ranking at each compute (m,)."""
+    points, count = source.points, len(source.points.names)
+    couples = list(combinations(range(count), 2))
+    first, second = (np.array(side) for side in zip(*couples, strict=True))
+    estimate, samples = advantages(source, at, count, settings.bootstraps)
+    found = []
+    for index, flops in enumerate(at.tolist()):
+        gap = estimate[index, second] - estimate[index, first]
+        drawn = samples[:, index, second] - samples[:, index, first]
+        decided, _ = decided_pairs(gap, drawn, confidence=settings.confidence)
+        found.append(
+            rank(points, flops, estimate[index], samples[:, index], couples, gap, decided, settings.confidence)
+        )
+    return tuple(found)
 
 
 def describe_noise(posterior: Posterior, draws: Draws, points: Points, confidence: float) -> Noise:

@@ -1,41 +1,44 @@
-"""Fitting a law: Huber loss on log residuals, many starts and many bootstraps as one batch, and a certificate of what
-came out.
+"""Fitting a law: an estimator by name, many starts and many bootstraps as one batch, and a certificate of what came
+out.
 
-The objective is sum_i huber((log prediction_i - log loss_i) / delta), of order one whatever the losses' units; with
-an infinite delta it is log least squares. Starts come from a grid over the non-linear parameters with the linear ones
-solved for under non-negativity (variable projection, Golub and Pereyra 1973); all of them are polished by a projected
-Levenberg-Marquardt on the Huber loss's own curvature, batched over starts or bootstraps. Published objectives at
-delta 1e-3 stop early under default tolerances because they are 1e-3 of a unit deep: hence the scaling, and the
-certificate.
+Starts cover the box of the searched parameters, with the linear ones solved inside (starts.py); all are polished
+(descent.py) in scaled coordinates under a rescaled objective. The certificate says whether the best converged, how
+far it moved, what ended at a bound, which other optima there are, how many starts agree, and which parameters the
+points do not identify: published fits have failed by each of these.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain, combinations, product
 
 import numpy as np
 import numpy.typing as npt
 
+from curate.comparator.fitting.certificate import certify
+from curate.comparator.fitting.descent import FLOOR, Problem, Scale, Solution, descend
+from curate.comparator.fitting.estimators import Estimator, huber, least_absolute, least_squares, log_least_squares
+from curate.comparator.fitting.starts import separable_starts
 from curate.comparator.laws import Array, Inputs, Law
 from curate.comparator.verdict import Certificate
 from curate.errors import MeasurementError
 
-MAX_ITERATIONS = 200
-TOLERANCE = 1e-10  # of the predicted decrease, relative to 1 + objective
-BASIN = 1e-5  # optima whose objectives differ by more (relatively) count as distinct
+__all__ = [
+    "Estimator",
+    "Fit",
+    "fit",
+    "huber",
+    "law_inputs",
+    "least_absolute",
+    "least_squares",
+    "log_least_squares",
+    "refit",
+    "resample",
+]
 
-
-@dataclass(frozen=True)
-class Estimator:
-    """Huber on log loss with threshold `delta` (in units of log loss, about relative error); infinite = log least
-    squares.
-    """
-
-    delta: float = 1e-3
-
-    @property
-    def name(self) -> str:
-        return f"Huber({self.delta:.3g}) on log loss" if np.isfinite(self.delta) else "least squares on log loss"
+MAX_ITERATIONS = 300
+PASSING_ITERATIONS, LAST_ITERATIONS = 40, 5000
+TOLERANCE = 1e-11  # of the predicted decrease, relative to 1 + objective
+BOOTSTRAP_ITERATIONS, BOOTSTRAP_TOLERANCE = 80, 1e-8
+SAME_UNIT = {"unique_tokens": "tokens"}  # scaled together: a law may divide the one by the other
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Fit:
     estimator: Estimator
     theta: Array  # (p,)
     certificate: Certificate
-    residuals: Array  # (n,), log prediction - log loss
+    residuals: Array  # (n,), log prediction - log loss, or prediction - loss for an estimator in linear space
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -66,203 +69,204 @@ class Scaled:
     loss_unit: float
 
 
-def fit(law: Law, inputs: Inputs, losses: npt.ArrayLike, *, estimator: Estimator | None = None) -> Fit:
-    """Fit `law` to losses (n,) > 0 at inputs (n,) > 0 from every start of its grid; the best optimum with its
-    certificate.
+def fit(
+    law: Law,
+    inputs: Inputs,
+    losses: npt.ArrayLike,
+    *,
+    estimator: Estimator | None = None,
+    weights: npt.ArrayLike | None = None,
+) -> Fit:
+    """Fit `law` to losses (n,) at inputs (n,) from every start of its grid; the best optimum with its certificate.
+
+    `weights` (n,) >= 0 multiply each point's share of the objective. Raises MeasurementError where an input is missing
+    or not positive, where a loss cannot be fitted, or where points are fewer than parameters.
     """
-    estimator = estimator or Estimator()
+    estimator = estimator or huber()
+    law = for_groups(law, inputs)
     values = np.asarray(losses, dtype=float)
-    scaled = scale(law, inputs, values)
-    logs = np.log(values / scaled.loss_unit)
-    starts = separable_starts(law, scaled.inputs, logs)
-    batch = np.broadcast_to(logs, (len(starts), len(logs)))
-    ends, objective, gradient, converged = minimise(law, scaled.inputs, batch, starts, delta=estimator.delta)
-    best = int(np.argmin(objective))
-    theta = ends[best]
-    certificate = Certificate(
-        converged=bool(converged[best]),
-        gradient_norm=float(gradient[best]),
-        moved=float(np.abs(theta - starts[best]).max()),
-        at_bound=bound_names(law, theta),
-        distinct_optima=count_distinct(objective[converged] if converged.any() else objective),
-        condition=condition(law, scaled.inputs, theta),
-        starts=len(starts),
-        objective=objective_as_published(float(objective[best]), estimator.delta),
-    )
-    residuals = np.log(law.predict(theta, scaled.inputs)) - logs
+    share = checked_weights(weights, len(values))
+    if (share > 0).sum() < law.free.sum():
+        raise MeasurementError(
+            f"Law {law.name!r} has {law.free.sum()} parameters and {(share > 0).sum()} points: add points or take a "
+            "law with fewer."
+        )
+    scaled = scale(law, inputs, values, logarithmic=estimator.logarithmic)
+    relative = values / scaled.loss_unit
+    targets = np.log(relative) if estimator.logarithmic else relative
+    problem = Problem(law, scaled.inputs, targets[None], share[None], estimator.logarithmic)
+    starts = separable_starts(law, scaled.inputs, relative, weights=share, logarithmic=estimator.logarithmic)
+    scales = residual_scales(estimator, problem, starts, loss_unit=scaled.loss_unit)
+    origin = starts
+    if estimator.delta > 0 and len(scales) > 1:  # from afar and from near: together they find more of the optima
+        origin = np.concatenate([starts, starts])
+        starts = np.concatenate([starts, come_down(problem, starts, scales[:-1])])
+        scales = scales[-1:]
+    found = through(problem, starts, scales, iterations=MAX_ITERATIONS, tolerance=TOLERANCE)
+    best = int(np.argmin(found.objective))
+    found = insist(problem, found, scales[-1], best=best)
+    theta = found.theta[best]
+    residuals = problem.residuals(theta[None])[0] * (1.0 if estimator.logarithmic else scaled.loss_unit)
+    certificate = certify(
+        problem, found, best=best, moved=float(np.abs(theta - origin[best])[law.free].max(initial=0.0)),
+        published=published_unit(estimator, scales[-1], scaled.loss_unit),
+        objective=objective_as_published(residuals, share, estimator),
+    )  # fmt: skip
     natural = law.restore(theta, centre=scaled.centre, loss_unit=scaled.loss_unit)
     return Fit(law, estimator, natural, certificate, residuals)
 
 
-def refit(found: Fit, inputs: Inputs, samples: Array) -> Array:
+def refit(found: Fit, inputs: Inputs, samples: Array, *, weights: Array | None = None) -> Array:
     """Parameters (B, p) in natural units of the same law fitted to samples (B, n) of the losses, each started at
-    `found`.
+    `found`; `weights` (n,) or (B, n).
     """
-    law = found.law
-    scaled = scale(law, inputs, np.exp(np.log(np.maximum(samples, 1e-12)).mean(axis=0)))
+    samples = np.asarray(samples, dtype=float)
+    if found.estimator.logarithmic:
+        typical = np.exp(np.log(np.maximum(samples, FLOOR)).mean(axis=0))
+        samples = np.maximum(samples, 1e-6 * float(np.exp(np.log(typical).mean())))
+    else:
+        typical = samples.mean(axis=0)
+    return _follow(found, inputs, samples, typical, weights)
+
+
+def resample(found: Fit, inputs: Inputs, losses: npt.ArrayLike, *, weights: Array) -> Array:
+    """Parameters (B, p) in natural units of the same law fitted to the losses (n,) under weights (B, n), each started
+    at `found`: a case bootstrap has the counts of its draw as weights, the same for all points of a run.
+    """
+    values = np.asarray(losses, dtype=float)
+    return _follow(found, inputs, values[None], values, weights)
+
+
+def _follow(found: Fit, inputs: Inputs, samples: Array, typical: Array, weights: npt.ArrayLike | None) -> Array:
+    law, estimator = found.law, found.estimator
+    scaled = scale(law, inputs, typical, logarithmic=estimator.logarithmic)
+    share = np.ones((1, len(typical))) if weights is None else np.atleast_2d(np.asarray(weights, dtype=float))
+    if share.shape[1] != len(typical) or not (np.isfinite(share).all() and (share >= 0).all()):
+        raise MeasurementError(f"Weights must be finite, not negative, and of shape (B, {len(typical)}).")
     start = np.clip(law.reduce(found.theta, centre=scaled.centre, loss_unit=scaled.loss_unit), law.lower, law.upper)
-    logs = np.log(np.maximum(samples, 1e-6 * scaled.loss_unit) / scaled.loss_unit)
-    starts = np.broadcast_to(start, (len(samples), len(start)))
-    ends = minimise(law, scaled.inputs, logs, starts, delta=found.estimator.delta, iterations=60, tolerance=1e-7)[0]
-    return law.restore(ends, centre=scaled.centre, loss_unit=scaled.loss_unit)
+    relative = samples / scaled.loss_unit
+    targets = np.log(relative) if estimator.logarithmic else relative
+    problem = Problem(law, scaled.inputs, targets, share, estimator.logarithmic)
+    starts = np.tile(start, (max(len(samples), len(share)), 1))
+    scales = residual_scales(estimator, problem, starts, loss_unit=scaled.loss_unit)
+    scales = scales[-1:] if estimator.delta > 0 else scales  # the start is near: stay in its basin
+    ends = through(problem, starts, scales, iterations=BOOTSTRAP_ITERATIONS, tolerance=BOOTSTRAP_TOLERANCE)
+    return law.restore(ends.theta, centre=scaled.centre, loss_unit=scaled.loss_unit)
 
 
-def scale(law: Law, inputs: Inputs, values: Array) -> Scaled:
-    """Centre the inputs that `law` needs; raises MeasurementError where an input or a loss is not positive and
-    finite.
+def for_groups(law: Law, inputs: Inputs) -> Law:
+    """A pooled law with as many parameters as `inputs["group"]` names datasets; any other law as it is."""
+    if law.by_group is None or "group" not in inputs:
+        return law
+    group = np.asarray(inputs["group"])
+    groups = np.unique(group)
+    if not np.array_equal(groups, np.arange(len(groups))):
+        raise MeasurementError(f"Law {law.name!r} needs datasets numbered 0, 1, ... in 'group', not {groups.tolist()}.")
+    return law if law.terms and max(t.group or 0 for t in law.terms) + 1 == len(groups) else law.by_group(len(groups))
+
+
+def checked_weights(weights: npt.ArrayLike | None, count: int) -> Array:
+    share = np.ones(count) if weights is None else np.asarray(weights, dtype=float)
+    if share.shape != (count,) or not (np.isfinite(share).all() and (share >= 0).all() and share.any()):
+        raise MeasurementError(f"Weights must be {count} finite numbers, none negative and not all 0.")
+    return share
+
+
+def scale(law: Law, inputs: Inputs, values: Array, *, logarithmic: bool = True) -> Scaled:
+    """Centre the inputs that `law` needs; raises MeasurementError where an input, or under a logarithm a loss, is not
+    positive and finite.
     """
+    columns: dict[str, Array] = {}
     for name in law.inputs:
-        if name not in inputs or not (np.isfinite(inputs[name]).all() and (inputs[name] > 0).all()):
+        column = np.asarray(inputs[name], dtype=float) if name in inputs else np.array([np.nan])
+        if not np.isfinite(column).all() or not (name in law.labels or (column > 0).all()):
             raise MeasurementError(f"Law {law.name!r} needs a positive {name!r} for every point.")
-    if not (np.isfinite(values).all() and (values > 0).all()):
-        raise MeasurementError(f"Law {law.name!r} is fitted on log loss: every value must be positive and finite.")
-    centre = {n: float(np.exp(np.log(inputs[n]).mean())) if law.centred else 1.0 for n in law.inputs}
-    unit = float(np.exp(np.log(values).mean()))
-    return Scaled({n: np.asarray(inputs[n], dtype=float) / centre[n] for n in law.inputs}, centre, unit)
+        if column.shape != values.shape:
+            raise MeasurementError(
+                f"Law {law.name!r}: {name!r} has {len(column)} values and the loss {len(values)}; give one a point."
+            )
+        columns[name] = column
+    if not np.isfinite(values).all() or (logarithmic and (values <= 0).any()):
+        raise MeasurementError(
+            f"Law {law.name!r} is fitted on log loss: every value must be positive and finite."
+            if logarithmic
+            else f"Law {law.name!r}: every value must be finite."
+        )
+    centre = dict.fromkeys(columns, 1.0)
+    unit = 1.0
+    if law.centred:
+        for name in columns:
+            like = SAME_UNIT.get(name, name)
+            if name not in law.labels:
+                centre[name] = float(np.exp(np.log(columns[like if like in columns else name]).mean()))
+        positive = values > 0
+        unit = float(np.exp(np.log(values[positive]).mean())) if positive.any() else 1.0
+    return Scaled({n: c / centre[n] for n, c in columns.items()}, centre, unit)
 
 
-def separable_starts(law: Law, inputs: Inputs, logs: Array) -> Array:
-    """Starts (s, p): the grid of the searched parameters, each with the linear ones at their weighted non-negative
-    optimum.
+ABSOLUTE_STEPS = 7  # decades below the typical residual at which absolute values stand in for Huber's function
+SMALLEST_UNIT = 1e-10
+WIDER = 3.0  # a threshold so far below the residuals is nearly that of absolute values: come down to it
+
+
+def residual_scales(estimator: Estimator, problem: Problem, starts: Array, *, loss_unit: float) -> list[Scale]:
+    """The units of residuals to go through: the threshold, from the residuals' own size down where it is far below;
+    that size under least squares; a falling series of thresholds for absolute values.
     """
-    searched = [i for i, p in enumerate(law.parameters) if p.name not in law.linear]
-    solved = [i for i, p in enumerate(law.parameters) if p.name in law.linear]
-    for i in searched:
-        if not law.parameters[i].grid:
-            raise MeasurementError(f"Law {law.name!r}: give parameter {law.parameters[i].name!r} a grid of starts.")
-    grid = np.array(list(product(*(law.parameters[i].grid for i in searched)))).reshape(-1, len(searched))
-    starts = np.ones((len(grid), len(law.parameters)))
-    starts[:, searched] = grid
-    if not solved:
-        return starts
-    # relative errors stand for log errors: weight each row by 1 / loss
-    basis = law.jacobian(starts, inputs)[:, :, solved] / np.exp(logs)[None, :, None]
-    best_error = np.full(len(grid), np.inf)
-    subsets = chain.from_iterable(combinations(range(len(solved)), k) for k in range(1, len(solved) + 1))
-    for subset in subsets:  # non-negative least squares by enumerating which amplitudes are in: at most a handful
-        columns = basis[:, :, list(subset)]
-        gram = np.einsum("snk,snl->skl", columns, columns) + 1e-10 * np.eye(len(subset))
-        solution = np.linalg.solve(gram, columns.sum(axis=1)[..., None])[..., 0]
-        error = ((np.einsum("snk,sk->sn", columns, solution) - 1.0) ** 2).sum(axis=1)
-        better = (solution > 0).all(axis=1) & (error < best_error)
-        best_error[better] = error[better]
-        chosen = np.zeros((len(grid), len(solved)))
-        chosen[:, list(subset)] = solution
-        starts[np.ix_(better, solved)] = chosen[better]
-    # an amplitude at exactly zero leaves its exponent without a gradient: start just inside
-    starts[:, solved] = np.maximum(starts[:, solved], 1e-3)
-    return np.clip(starts, law.lower, law.upper)
+    threshold = estimator.delta if estimator.logarithmic else estimator.delta / loss_unit
+    residuals = problem.residuals(starts)
+    sizes = np.sqrt((problem.weights * residuals**2).sum(axis=1) / problem.weights.sum(axis=1))
+    typical = max(float(np.min(sizes[np.isfinite(sizes)], initial=1.0)), SMALLEST_UNIT)
+    if np.isinf(estimator.delta):
+        return [Scale(typical, False)]
+    if threshold > 0:
+        wider = [Scale(typical, True)] if typical > WIDER * threshold else []
+        return [*wider, Scale(threshold, True)]
+    return [Scale(typical * 10.0**-step, True) for step in range(ABSOLUTE_STEPS)]
 
 
-def minimise(
-    law: Law,
-    inputs: Inputs,
-    logs: Array,
-    starts: Array,
-    *,
-    delta: float,
-    iterations: int = MAX_ITERATIONS,
-    tolerance: float = TOLERANCE,
-) -> tuple[Array, Array, Array, npt.NDArray[np.bool_]]:
-    """Projected Levenberg-Marquardt over a batch: logs (B, n), starts (B, p) inside the bounds.
-
-    Returns parameters (B, p), objectives (B,), scaled projected gradient norms (B,), converged (B,). Finished
-    elements leave the batch.
-    """
-    unit = delta if np.isfinite(delta) else 1.0
-    huber = np.isfinite(delta)
-    theta = np.array(starts, dtype=float)
-    damping = np.full(len(theta), 1e-3)
-    objective = cost(log_residuals(law, inputs, logs, theta) / unit, huber)
-    gradient_norm = np.full(len(theta), np.inf)
-    converged = np.zeros(len(theta), dtype=bool)
-    active = np.arange(len(theta))
-    for _ in range(iterations):
-        at = theta[active]
-        gradient, hessian, majorant = curvature(law, inputs, logs[active], at, unit, huber)
-        blocked = ((at <= law.lower) & (gradient > 0)) | ((at >= law.upper) & (gradient < 0))
-        gradient = np.where(blocked, 0.0, gradient)
-        diagonal = np.diagonal(majorant, axis1=1, axis2=2) + 1e-12
-        gradient_norm[active] = np.abs(gradient / np.sqrt(diagonal)).max(axis=1)
-        system = np.where(blocked[:, :, None] | blocked[:, None, :], 0.0, hessian)
-        index = np.arange(system.shape[1])
-        system[:, index, index] += damping[active, None] * diagonal + np.where(blocked, 1.0, 0.0) + 1e-12
-        step = -np.linalg.solve(system, gradient[..., None])[..., 0]
-        proposal = np.clip(at + step, law.lower, law.upper)
-        trial = cost(log_residuals(law, inputs, logs[active], proposal) / unit, huber)
-        improved = trial < objective[active]
-        decrease = objective[active] - trial
-        small_step = np.abs((proposal - at) * gradient).sum(axis=1) <= tolerance * (1.0 + objective[active])
-        theta[active[improved]] = proposal[improved]
-        objective[active[improved]] = trial[improved]
-        damping[active] = np.where(improved, damping[active] * 0.2, damping[active] * 6.0).clip(1e-12, 1e12)
-        # no predicted decrease left: at the optimum; a huge damping with none either means rounding is the limit
-        finished = small_step & (~improved | (decrease <= tolerance * (1.0 + objective[active])))
-        converged[active[finished]] = True
-        stuck = ~improved & (damping[active] >= 1e12)
-        converged[active[stuck]] = gradient_norm[active[stuck]] < 1e-3
-        active = active[~(finished | stuck)]
-        if not len(active):
-            break
-    return theta, objective, gradient_norm, converged
+def through(problem: Problem, starts: Array, scales: list[Scale], *, iterations: int, tolerance: float) -> Solution:
+    """Descend under each scale in turn, each from where the one before ended; only the last has to converge."""
+    starts = come_down(problem, starts, scales[:-1])
+    return descend(problem, starts, scales[-1], iterations=iterations, tolerance=tolerance)
 
 
-def log_residuals(law: Law, inputs: Inputs, logs: Array, theta: Array) -> Array:
-    return np.log(np.maximum(law.predict(theta, inputs), 1e-12)) - logs
+def come_down(problem: Problem, starts: Array, scales: list[Scale]) -> Array:
+    """Where a short descent under each scale in turn leads from the starts."""
+    for passing in scales:
+        starts = descend(problem, starts, passing, iterations=PASSING_ITERATIONS, tolerance=1e-6).theta
+    return starts
 
 
-def cost(u: Array, huber: bool) -> Array:
-    """Sum over points of the Huber function with threshold one, or half squares; u (B, n) -> (B,)."""
-    if not huber:
-        return 0.5 * (u * u).sum(axis=1)
-    size = np.abs(u)
-    return np.where(size <= 1.0, 0.5 * size * size, size - 0.5).sum(axis=1)
+def insist(problem: Problem, found: Solution, scale: Scale, *, best: int) -> Solution:
+    """The same with the best element taken on where its valley is so flat that it has not converged yet."""
+    if found.converged[best]:
+        return found
+    row = problem.rows(np.array([best]))
+    more = descend(row, found.theta[[best]], scale, iterations=LAST_ITERATIONS, tolerance=TOLERANCE)
+    theta, objective, norm = (v.copy() for v in (found.theta, found.objective, found.gradient_norm))
+    converged = found.converged.copy()
+    theta[best], objective[best] = more.theta[0], more.objective[0]
+    norm[best], converged[best] = more.gradient_norm[0], more.converged[0]
+    return Solution(theta, objective, norm, converged)
 
 
-def curvature(
-    law: Law, inputs: Inputs, logs: Array, theta: Array, unit: float, huber: bool
-) -> tuple[Array, Array, Array]:
-    """Gradient (B, p), Gauss-Newton curvature of the Huber cost (B, p, p) and its reweighted majorant, which scales
-    the damping.
-    """
-    prediction = np.maximum(law.predict(theta, inputs), 1e-12)
-    u = (np.log(prediction) - logs) / unit
-    jacobian = law.jacobian(theta, inputs) / (prediction * unit)[..., None]
-    transposed = np.swapaxes(jacobian, 1, 2)
-    if not huber:
-        full = transposed @ jacobian
-        return (transposed @ u[..., None])[..., 0], full, full
-    inside = (np.abs(u) <= 1.0).astype(float)
-    gradient = (transposed @ np.clip(u, -1.0, 1.0)[..., None])[..., 0]
-    majorant = transposed @ (jacobian / np.maximum(np.abs(u), 1.0)[..., None])
-    return gradient, transposed @ (jacobian * inside[..., None]), majorant
+def published_unit(estimator: Estimator, scale: Scale, loss_unit: float) -> float:
+    """What an objective in scaled residuals is multiplied by to be as papers print it."""
+    unit = scale.unit if estimator.logarithmic else scale.unit * loss_unit
+    return unit if estimator.delta == 0 else unit * unit
 
 
-def objective_as_published(scaled: float, delta: float) -> float:
-    """Sum of huber_delta(residual) in log-loss units, as papers print it."""
-    return scaled * delta * delta if np.isfinite(delta) else scaled
-
-
-def bound_names(law: Law, theta: Array) -> tuple[str, ...]:
-    near = np.isclose(theta, law.lower, rtol=1e-6, atol=1e-9) | np.isclose(theta, law.upper, rtol=1e-6)
-    return tuple(name for name, at in zip(law.names, near, strict=True) if at)
-
-
-def count_distinct(objectives: Array) -> int:
-    """How many different optima the starts ended in, by objective."""
-    ordered = np.sort(objectives)
-    return 1 + int((np.diff(ordered) > BASIN * (1.0 + ordered[:-1])).sum())
-
-
-def condition(law: Law, inputs: Inputs, theta: Array) -> float:
-    """Condition number of the log-loss Jacobian with columns of unit length; infinite where a parameter has no
-    effect.
-    """
-    jacobian = law.jacobian(theta, inputs) / law.predict(theta, inputs)[:, None]
-    length = np.linalg.norm(jacobian, axis=0)
-    if (length == 0).any():
-        return float("inf")
-    return float(np.linalg.cond(jacobian / length))
+def objective_as_published(residuals: Array, weights: Array, estimator: Estimator) -> float:
+    """Sum of huber_delta(residual), of half squares or of absolute values, in the losses' units or in logs."""
+    size = np.abs(residuals)
+    if estimator.delta == 0:
+        return float((weights * size).sum())
+    delta = estimator.delta
+    each = 0.5 * size * size
+    if np.isfinite(delta):
+        each = np.where(size <= delta, each, delta * (size - 0.5 * delta))
+    return float((weights * each).sum())
 
 
 def law_inputs(law: Law, columns: Mapping[str, Array]) -> dict[str, Array] | None:

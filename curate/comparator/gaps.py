@@ -4,10 +4,11 @@ Points of several N and D at one compute lie off any single L(C), but two datase
 amount. So every cell has a level of its own, common to all datasets, and a dataset's advantage over the first is
 level + slope_N h(N) + slope_D h(D), read along the ladder's own trajectory of D/N. h is a power, from the logarithm
 (exponent 0) to quick saturation (.8): the form that differences of Chinchilla laws take; shapes are mixed by
-likelihood. Simulated on 3 datasets x 4 sizes x 3 branches (tests/comparator/worlds.py): a gap that is linear in log C
-alone covers .85 of the truth at a noise of .03 bits per byte and .27 at .01 where datasets differ in the tokens'
-term; log C and log(D/N) .97 and .80; this form .97 and .93 to .98. Differences of separately fitted laws are half as
-wide again in the span. Datasets that share no cells are left to those differences (method "laws").
+likelihood. Where D follows N, a gap is a bend and a curvature in C: two powers of unlike exponents on one line. Without
+the curvature 95% intervals on 14 sizes x 3 seeds covered .87, with it .96. Linear in log C alone, .27 to .85 on 4
+sizes x 3 branches (worlds of tests/comparator/worlds.py; today's figures: benchmarks/comparator/calibration.json).
+Differences of separately fitted laws are half as wide again in the span. Datasets that share no cells are left to those
+differences (method "laws").
 """
 
 from dataclasses import dataclass, replace
@@ -15,80 +16,152 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from curate.comparator.design import bend, ends
+from curate.comparator.noise import WRONG_SD, NoiseModel, Wrong, find_blocks, prepare
 from curate.comparator.points import Points
-from curate.comparator.uncertainty import Array, Component, Draws, Ints, Posterior, draw, find_blocks, fit_noise
+from curate.comparator.uncertainty import Array, Draws, Ints, Posterior, draw
 
 # Exponents of N and D: 0 is the logarithm; published fits have .2 to .7 (Hoffmann et al. 2022, McLeish et al. 2025).
 SHAPES = (0.0, 0.2, 0.4, 0.8)
 
 
-@dataclass(frozen=True)
-class Gaps:
-    """The posterior gap model of `members` (dataset numbers, sharing cells) and its draws.
+# What a gap is made of besides its level, richest first: bends in N and D ("plane"); where D follows N these are one,
+# and their two exponents show as a curvature ("chain"); a bend alone; nothing.
+KINDS = {"plane": 3, "chain": 3, "line": 2, "level": 1}
+CURVATURE = 0.5  # prior sd of the curvature over that of the bend
+# Where something is off more probably than not, it gets a level of its own and the next is looked for: so many.
+MOST_KNOWN_WRONG = 3
 
-    `terms`: 3 for level and slopes in N and D, 2 for level and a slope in C, 1 for a level.
+
+@dataclass(frozen=True)
+class GapModel:
+    """What the gaps of `members` (dataset numbers, sharing cells) need besides the values, which may then be many.
+
+    `kind` is one of KINDS; `wrong` what has a level of its own because it is off.
     """
 
     points: Points
     members: tuple[int, ...]
     rows: npt.NDArray[np.bool_]
-    terms: int
+    kind: str
     low_flops: float
     high_flops: float
-    posterior: Posterior
-    draws: Draws
     cells: int
+    noise: NoiseModel
+    wrong: tuple[Wrong, ...] = ()
 
-    def advantage(self, flops: npt.ArrayLike) -> tuple[Array, Array]:
-        """Badness of each member minus that of the first at compute (m,): estimate (m, k) and draws (B, m, k)."""
-        flops = np.atleast_1d(np.asarray(flops, dtype=float))
-        k = len(self.members) - 1
-        bases = [self.basis(flops, shape) for shape in SHAPES]
-        per_draw = np.stack(bases)[np.array([c.design for c in self.posterior.components])[self.draws.component]]
-        free = self.draws.coefficients[:, self.cells :].reshape(-1, k, self.terms)
-        sampled = np.zeros((len(free), len(flops), k + 1))
-        sampled[:, :, 1:] = np.einsum("bmt,bkt->bmk", per_draw, free)
-        estimate = np.zeros((len(flops), k + 1))
-        for found in self.posterior.components:
-            coefficients = found.coefficients[self.cells :].reshape(k, self.terms)
-            estimate[:, 1:] += found.weight * bases[found.design] @ coefficients.T
-        return estimate, sampled
+    def fit(self, bad: Array, *, bootstraps: int, seed: int) -> "Gaps":
+        """The gaps of values (n,) of all points, lower is better."""
+        model, values = self, bad[self.rows]
+        posterior = model.noise.posterior(values)
+        while len(model.wrong) < MOST_KNOWN_WRONG and posterior.weights[:, 0].sum() < 0.5:
+            model = model.knowing(posterior.likeliest_wrong())
+            posterior = model.noise.posterior(values)
+        draws = draw(posterior, self.points.layout, self.rows, count=bootstraps, seed=seed)
+        return Gaps(model, posterior, draws)
+
+    def knowing(self, wrong: Wrong) -> "GapModel":
+        """The same with a level of its own for the rows of `wrong`, its prior as wide as the widest shift."""
+        noise, every = self.noise, (*self.wrong, wrong)
+        column = np.zeros((len(noise.columns), 1))
+        column[wrong.rows] = 1.0
+        last = noise.columns.shape[1]
+        designs = [np.append(d, last) for d in noise.designs]
+        shrink, fixed = (np.pad(given, (0, 1)) for given in (noise.shrink, noise.fixed))
+        fixed[-1, -1] = 1.0 / max(WRONG_SD) ** 2
+        columns = np.hstack([noise.columns, column])
+        larger = prepare(columns, designs, noise.layout, shrink=shrink, fixed=fixed, known=[w.rows for w in every])
+        return replace(self, noise=larger, wrong=every)
+
+    @property
+    def terms(self) -> int:
+        return KINDS[self.kind]
 
     def basis_at(self, picked: Ints, shape: float) -> Array:
         """Columns (m, terms) at measured points."""
         points, rows = self.points, self.rows
-        columns = [np.ones(len(picked))]
-        if self.terms == 3:
-            columns += [bend(v[picked], *ends(v[rows]), shape) for v in (points.params, points.tokens)]
-        elif self.terms == 2:
-            columns.append(bend(points.flops[picked], self.low_flops, self.high_flops, shape))
-        return np.column_stack(columns)
+        places = {"params": points.params, "tokens": points.tokens, "flops": points.flops}
+        return gap_basis(
+            self.kind,
+            {name: values[picked] for name, values in places.items()},
+            {name: ends(values[rows]) for name, values in places.items()},
+            shape,
+        )
 
     def basis(self, flops: Array, shape: float) -> Array:
         """Columns (m, terms) at compute (m,), on the ladder's own trajectory."""
-        columns = [np.ones_like(flops)]
-        if self.terms == 3:
-            place, rows, points = self.points.on_trajectory(flops), self.rows, self.points
-            columns.append(bend(place["params"], *ends(points.params[rows]), shape))
-            columns.append(bend(place["tokens"], *ends(points.tokens[rows]), shape))
-        elif self.terms == 2:
-            columns.append(bend(flops, self.low_flops, self.high_flops, shape))
-        return np.column_stack(columns)
+        points, rows = self.points, self.rows
+        spans = {"params": points.params[rows], "tokens": points.tokens[rows], "flops": points.flops[rows]}
+        return gap_basis(
+            self.kind, points.on_trajectory(flops), {name: ends(values) for name, values in spans.items()}, shape
+        )
 
 
-def ends(values: Array) -> tuple[float, float]:
-    return float(values.min()), float(values.max())
+@dataclass(frozen=True)
+class Gaps:
+    """The posterior of a gap model and its draws."""
+
+    model: GapModel
+    posterior: Posterior
+    draws: Draws
+
+    @property
+    def points(self) -> Points:
+        return self.model.points
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        return self.model.members
+
+    @property
+    def rows(self) -> npt.NDArray[np.bool_]:
+        return self.model.rows
+
+    @property
+    def low_flops(self) -> float:
+        return self.model.low_flops
+
+    @property
+    def high_flops(self) -> float:
+        return self.model.high_flops
+
+    @property
+    def wrong(self) -> tuple[Wrong, ...]:
+        """What is more likely off than not, in the order in which it was found."""
+        last = self.posterior.likeliest_wrong()
+        return (*self.model.wrong, last) if last.probability >= 0.5 else self.model.wrong
+
+    def advantage(self, flops: npt.ArrayLike) -> tuple[Array, Array]:
+        """Badness of each member minus that of the first at compute (m,): estimate (m, k) and draws (B, m, k)."""
+        flops = np.atleast_1d(np.asarray(flops, dtype=float))
+        model, k = self.model, len(self.members) - 1
+        free = slice(model.cells, model.cells + k * model.terms)
+        bases = np.stack([model.basis(flops, shape) for shape in SHAPES[: len(self.posterior.model.designs)]])
+        design = self.posterior.model.grid["design"][self.draws.component]
+        slopes = self.draws.coefficients[:, free].reshape(-1, k, model.terms)
+        sampled = np.zeros((len(slopes), len(flops), k + 1))
+        for number, basis in enumerate(bases):
+            mine = design == number
+            sampled[mine, :, 1:] = basis @ slopes[mine].transpose(0, 2, 1)
+        estimate = np.zeros((len(flops), k + 1))
+        means = self.posterior.coefficients_by_design()[:, free].reshape(-1, k, model.terms)
+        estimate[:, 1:] = (bases @ means.transpose(0, 2, 1)).sum(axis=0)
+        return estimate, sampled
 
 
-def bend(flops: Array, low: float, high: float, shape: float) -> Array:
-    """0 at `high`, -1 at `low`: log C for shape 0, else C^-shape, so that its coefficient is the change of the gap
-    over the span.
-    """
-    if high <= low:
-        return np.zeros_like(flops)
-    if shape == 0.0:
-        return np.log(flops / high) / np.log(high / low)
-    return ((flops / high) ** -shape - 1.0) / (1.0 - (low / high) ** -shape)
+def gap_basis(kind: str, place: dict[str, Array], spans: dict[str, tuple[float, float]], shape: float) -> Array:
+    """Columns (m, terms) of a gap at places (m,): level, then the bends of `kind`, 0 at the top of their spans."""
+    columns = [np.ones_like(place["flops"])]
+    if kind == "plane":
+        columns += [bend(place[name], *spans[name], shape) for name in ("params", "tokens")]
+    elif kind in ("chain", "line"):
+        columns.append(bend(place["flops"], *spans["flops"], shape))
+    if kind == "chain":
+        # the compute's own exponent is half of that of N or D
+        columns.append(
+            bend(place["flops"], *spans["flops"], SHAPES[-1] / 2) - bend(place["flops"], *spans["flops"], 0.0)
+        )
+    return np.column_stack(columns)
 
 
 def connected(points: Points) -> tuple[int, ...]:
@@ -107,9 +180,9 @@ def size_then_first(group: set[int]) -> tuple[int, int]:
     return len(group), -min(group)
 
 
-def pair_gaps(points: Points, *, bootstraps: int, seed: int) -> Gaps | None:
-    """The gap model of all datasets that share cells; None where none do, or where nothing is left to estimate the
-    noise from.
+def gap_model(points: Points) -> GapModel | None:
+    """The model of all datasets that share cells; None where none do, or where nothing is left to estimate the noise
+    from.
     """
     members = connected(points)
     if len(members) < 2:
@@ -121,52 +194,56 @@ def pair_gaps(points: Points, *, bootstraps: int, seed: int) -> Gaps | None:
     rows &= np.isin(points.cell, together)
     members = tuple(np.unique(points.dataset[rows]).tolist())
     low, high = float(points.flops[rows].min()), float(points.flops[rows].max())
-    for terms in (3, 2, 1) if points.trajectory is not None else (2, 1):
-        columns, choices = design_columns(points, rows, members, terms, low, high)
+    for kind in KINDS if points.trajectory is not None else tuple(KINDS)[1:]:
+        columns, choices = design_columns(points, rows, members, kind)
         spare = int(rows.sum()) - len(choices[0])
-        if spare >= (2 if terms > 1 else 1) and all(np.linalg.matrix_rank(columns[:, c]) == len(c) for c in choices):
-            shrink = slope_precision(len(choices[0]), len(members), terms)
-            posterior = fit_noise(points.bad[rows], columns, choices, points.layout.take(rows), shrink=shrink)
-            draws = draw(posterior, points.layout, rows, count=bootstraps, seed=seed)
-            return Gaps(points, members, rows, terms, low, high, posterior, draws, len(together))
+        if spare >= (1 if kind == "level" else 2) and all(
+            np.linalg.matrix_rank(columns[:, c]) == len(c) for c in choices
+        ):
+            shrink = slope_precision(len(choices[0]), len(members), kind)
+            noise = prepare(columns, choices, points.layout.take(rows), shrink=shrink)
+            return GapModel(points, members, rows, kind, low, high, len(together), noise)
     return None
 
 
+def pair_gaps(points: Points, *, bootstraps: int, seed: int) -> Gaps | None:
+    """The gaps of all datasets that share cells; None where `gap_model` finds none."""
+    model = gap_model(points)
+    return model.fit(points.bad, bootstraps=bootstraps, seed=seed) if model is not None else None
+
+
 def design_columns(
-    points: Points, rows: npt.NDArray[np.bool_], members: tuple[int, ...], terms: int, low: float, high: float
+    points: Points, rows: npt.NDArray[np.bool_], members: tuple[int, ...], kind: str
 ) -> tuple[Array, list[Ints]]:
-    """Columns: cell levels, then for each member but the first its level, a slope for every shape, and z; and each
-    shape's choice of them.
+    """Columns: cell levels, then for each member but the first the terms of its gap for every shape; and each shape's
+    choice of them.
     """
     number = np.unique(points.cell[rows], return_inverse=True)[1]
     cells = int(number.max()) + 1
-    flops = points.flops[rows]
-    if terms == 3:
-        families = [
-            [bend(values[rows], *ends(values[rows]), shape) for shape in SHAPES]
-            for values in (points.params, points.tokens)
-        ]
-    else:
-        families = [[bend(flops, low, high, shape) for shape in SHAPES]]
-    own = np.column_stack([np.ones_like(flops), *(column for family in families for column in family)])
+    place = {"params": points.params[rows], "tokens": points.tokens[rows], "flops": points.flops[rows]}
+    spans = {name: ends(values) for name, values in place.items()}
+    terms, shapes = KINDS[kind], SHAPES if KINDS[kind] > 1 else SHAPES[:1]
+    own = np.hstack([gap_basis(kind, place, spans, shape) for shape in shapes])
     columns = [np.eye(cells)[number]] + [own * (points.dataset[rows] == m)[:, None] for m in members[1:]]
+    starts = cells + own.shape[1] * np.arange(len(members) - 1)
     choices = []
-    for index in range(len(SHAPES)):
-        of_member = np.array([0, 1 + index, 1 + len(SHAPES) + index])[:terms]
-        starts = cells + own.shape[1] * np.arange(len(members) - 1)
-        choices.append(np.concatenate([np.arange(cells), (starts[:, None] + of_member).ravel()]))
+    for index in range(len(shapes)):
+        of_member = starts[:, None] + terms * index + np.arange(terms)
+        choices.append(np.concatenate([np.arange(cells), of_member.ravel()]))
     return np.column_stack(columns), choices
 
 
-def slope_precision(coefficients: int, members: int, terms: int) -> Array:
-    """Prior precision of the slopes: differences between any two datasets have variance tau^2, whichever dataset
-    stands first.
+def slope_precision(coefficients: int, members: int, kind: str) -> Array:
+    """Prior precision of all but the levels: differences between any two datasets have variance tau^2, whichever
+    dataset stands first.
     """
     out = np.zeros((coefficients, coefficients))
+    terms = KINDS[kind]
     start = coefficients - (members - 1) * terms
     for term in range(1, terms):
         at = start + term + terms * np.arange(members - 1)
-        out[np.ix_(at, at)] = 2.0 * (np.eye(members - 1) - 1.0 / members)
+        own = CURVATURE if kind == "chain" and term == 2 else 1.0
+        out[np.ix_(at, at)] = 2.0 * (np.eye(members - 1) - 1.0 / members) / own**2
     return out
 
 
@@ -180,7 +257,7 @@ def noise_without_pairs(points: Points, *, bootstraps: int, seed: int) -> tuple[
         own = np.column_stack(columns)
         blocks = np.column_stack([own * (points.dataset == d)[:, None] for d in np.unique(points.dataset)])
         if len(points) - blocks.shape[1] >= 2 and np.linalg.matrix_rank(blocks) == blocks.shape[1]:
-            posterior = fit_noise(points.bad, blocks, [np.arange(blocks.shape[1])], points.layout)
+            posterior = prepare(blocks, [np.arange(blocks.shape[1])], points.layout).posterior(points.bad)
             every = np.ones(len(points), dtype=bool)
             return posterior, draw(posterior, points.layout, every, count=bootstraps, seed=seed)
     return None
@@ -214,21 +291,18 @@ def error_with_more_runs(gaps: Gaps, pair: tuple[int, int], flops: float, block:
     layout = replace(points.layout.take(picked), run=np.array(run))
     number = np.unique(points.cell[picked], return_inverse=True)[1]
     second = (points.dataset[picked] == pair[1]).astype(float)
-    shape = SHAPES[heaviest(gaps.posterior).design]
-    own = gaps.basis_at(picked, shape)
+    model, mean = gaps.model, gaps.posterior.mean
+    shape = SHAPES[gaps.posterior.heaviest_design]
+    own = model.basis_at(picked, shape)
     columns = np.column_stack([np.eye(number.max() + 1)[number], own * second[:, None]])
-    mean = gaps.posterior.mean
-    solved, _ = find_blocks(layout).solve(columns, rho=mean("rho"), lam=mean("lam"), kappa=mean("kappa"))
-    gram = columns.T @ solved + slope_precision(columns.shape[1], 2, gaps.terms) / mean("tau") ** 2
+    weighted = columns / np.exp(mean("kappa") * layout.size)[:, None]
+    solved = find_blocks(layout).solve(weighted.T, rho=mean("rho"), lam=mean("lam")).T
+    gram = weighted.T @ solved + slope_precision(columns.shape[1], 2, model.kind) / mean("tau") ** 2
     target = np.zeros(columns.shape[1])
-    target[-gaps.terms :] = gaps.basis(np.array([flops]), shape)[0]
+    target[-model.terms :] = model.basis(np.array([flops]), shape)[0]
     solution = np.linalg.lstsq(gram, target, rcond=None)[0]
     variance = float(target @ solution)
     return gaps.posterior.sigma * max(variance, 0.0) ** 0.5
-
-
-def heaviest(posterior: Posterior) -> Component:
-    return max(posterior.components, key=lambda c: c.weight)
 
 
 def cell_differences(points: Points, first: int, second: int) -> list[tuple[Ints, Ints]]:

@@ -46,7 +46,8 @@ def learning_rate_rows(main: pa.Table, other: pa.Table, metric: str, *, noise_sd
             )
             size_of_flips = [min(abs(tuned[a] - tuned[b]), abs(changed[a] - changed[b])) for a, b in flips]
             within = bool(flips) and max(size_of_flips) < 2.0 * noise_sd
-            rows.append(LearningRate(float(factor), size, tuple(order), tuple(reference), flips, within))
+            gains = tuple((n, sign * (tuned[n] - changed[n])) for n in names)
+            rows.append(LearningRate(float(factor), size, tuple(order), tuple(reference), flips, within, gains))
     return tuple(rows)
 
 

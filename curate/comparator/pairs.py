@@ -48,6 +48,10 @@ def compare_pairs(
         against = (np.sign(gap) * (np.mean(drawn > 0, axis=0) - 0.5)) < 0
         gap = np.where(against, np.median(drawn, axis=0), gap)
         decided, critical = decided_pairs(gap, drawn, confidence=settings.confidence)
+        low, high = interval(drawn, settings.confidence)
+        decided &= (low > 0) | (
+            high < 0
+        )  # where draws are skew the test, symmetric, must not outrun the interval shown
         rankings.append(
             rank(points, flops, estimate[index], samples[:, index], couples, gap, decided, settings.confidence)
         )
@@ -189,23 +193,24 @@ def last_sign_change(x: Array, curves: Array) -> Array:
 
 def cell_gaps(points: Points, pair: tuple[int, int], draws: Draws, confidence: float) -> tuple[CellGap, ...]:
     """Differences of means on shared cells, with the noise of their runs."""
-    rows = []
-    for first, second in cell_differences(points, *pair):
-        difference = float(points.value[first].mean() - points.value[second].mean())
-        noise = draws.noise[:, first].mean(axis=1) - draws.noise[:, second].mean(axis=1)
-        low, high = interval(difference + noise, confidence)
-        rows.append(
-            CellGap(
-                scale=points.scale[int(first[0])],
-                params=float(points.params[first[0]]),
-                tokens=float(points.tokens[first[0]]),
-                flops=float(points.flops[first[0]]),
-                runs_first=len(first),
-                runs_second=len(second),
-                gap=Estimate(difference, float(low), float(high)),
-            )
+    cells = cell_differences(points, *pair)
+    if not cells:
+        return ()
+    values = [float(points.value[first].mean() - points.value[second].mean()) for first, second in cells]
+    noise = [draws.noise[:, first].mean(axis=1) - draws.noise[:, second].mean(axis=1) for first, second in cells]
+    low, high = interval(np.array(values) + np.stack(noise, axis=1), confidence)
+    return tuple(
+        CellGap(
+            scale=points.scale[int(first[0])],
+            params=float(points.params[first[0]]),
+            tokens=float(points.tokens[first[0]]),
+            flops=float(points.flops[first[0]]),
+            runs_first=len(first),
+            runs_second=len(second),
+            gap=Estimate(value, float(bottom), float(top)),
         )
-    return tuple(rows)
+        for (first, second), value, bottom, top in zip(cells, values, low, high, strict=True)
+    )
 
 
 def runs_to_decide(

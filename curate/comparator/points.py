@@ -1,12 +1,12 @@
 """The points of one metric as arrays, chosen from a measurements table with every exclusion counted.
 
-Confounds are never pooled: rows of another learning rate serve the sensitivity check alone, rows that were not cooled
-down are dropped and counted, and datasets that differ in procedure, evaluation or FLOP convention are refused. `bad`
-is the metric turned so that lower is better (1 - share for accuracies). Cells are equal (params, tokens) within 1%,
-or equal flops where params are not known.
+Rows of another learning rate serve the sensitivity check alone, rows that were not cooled down are dropped and
+counted; what else must not be pooled is matching.py's. `bad` is the metric turned so that lower is better (1 - share
+for accuracies). Cells are equal (params, tokens) within 1%, or equal flops where params are not known.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,16 +18,12 @@ import pyarrow.compute as pc
 
 from curate.comparator.tables import numbers
 from curate.comparator.uncertainty import Array, Ints, Layout
-from curate.comparator.verdict import Check, Point, Span
-from curate.errors import MeasurementError, MismatchError
+from curate.comparator.verdict import Check, Excluded, Point, Span
+from curate.errors import MeasurementError
 
 CELL_TOLERANCE = 0.01
-MUST_AGREE = {
-    "procedure": "train all datasets under one procedure",
-    "evaluation": "evaluate all models on the same held-out sets and metric version",
-    "flops_convention": "give all FLOPs under one convention",
-}
 LEARNING_RATE_FACTOR = "learning_rate_factor"
+POINT = ("run_id", "dataset", "params", "tokens", "flops", "hyperparameters", "procedure")  # has a value a metric
 
 
 @dataclass(frozen=True)
@@ -125,12 +121,15 @@ class Points:
         )
 
 
-def cooled_down(table: pa.Table, checks: list[Check]) -> pa.Table:
+def cooled_down(table: pa.Table, checks: list[Check], excluded: list[Excluded] | None = None) -> pa.Table:
     """Rows whose model was cooled down (or where nothing is said), the others counted in a check."""
     stated = table["cooled_down"]
     keep = pc.fill_null(stated, True)
     dropped = table.num_rows - int(pc.sum(keep).as_py() or 0)
     if dropped:
+        if excluded is not None:
+            whose = tuple(sorted(set(table.filter(pc.invert(keep))["dataset"].to_pylist())))
+            excluded.append(Excluded("*", dropped, "measured before the cool-down", whose))
         checks.append(
             Check(
                 "not_cooled_down",
@@ -173,48 +172,6 @@ def hyperparameters(table: pa.Table) -> list[dict[str, Any]]:
     return out
 
 
-def refuse_confounds(table: pa.Table, metric: str, checks: list[Check]) -> pa.Table:
-    """Rows of one procedure, evaluation and FLOP convention; MismatchError where datasets cannot be compared under
-    any single one.
-    """
-    for field, remedy in MUST_AGREE.items():
-        datasets = set(table["dataset"].to_pylist())
-        groups: dict[str | None, set[str]] = {}
-        for name, value in zip(table["dataset"].to_pylist(), table[field].to_pylist(), strict=True):
-            groups.setdefault(value, set()).add(name)
-        if len(groups) == 1:
-            continue
-        whole = [value for value, names in groups.items() if names == datasets]
-        if not whole:
-            shown = "; ".join(f"{value}: {', '.join(sorted(names))}" for value, names in list(groups.items())[:4])
-            raise MismatchError(f"{metric}: the datasets differ in {field} ({shown}) and cannot be compared; {remedy}.")
-        values = table[field].to_pylist()
-        best = max(whole, key=lambda v: (values.count(v), str(v)))
-        keep = [v == best for v in values]
-        checks.append(
-            Check(
-                f"mixed_{field}",
-                "severe",
-                f"{metric}: {keep.count(False)} measurements differ in {field} from the {keep.count(True)} "
-                f"compared ({best}) and were left out.",
-                f"Pass them as a comparison of their own, or {remedy}.",
-            )
-        )
-        table = table.filter(pa.array(keep))
-    return one_fingerprint(table)
-
-
-def one_fingerprint(table: pa.Table) -> pa.Table:
-    seen: dict[str, str | None] = {}
-    for name, value in zip(table["dataset"].to_pylist(), table["dataset_fingerprint"].to_pylist(), strict=True):
-        if seen.setdefault(name, value) != value:
-            raise MismatchError(
-                f"Dataset {name!r} stands for two datasets: dataset_fingerprint {seen[name]} and {value}; "
-                "give them two names."
-            )
-    return table
-
-
 def levels(values: Array, tolerance: float = CELL_TOLERANCE) -> Ints:
     """Number values so that neighbours within `tolerance` (relative) share a level; NaN is level -1."""
     out = np.full(len(values), -1, dtype=np.int64)
@@ -224,6 +181,20 @@ def levels(values: Array, tolerance: float = CELL_TOLERANCE) -> Ints:
         steps = np.diff(np.log(values[order])) > tolerance
         out[order] = np.concatenate([[0], np.cumsum(steps)])
     return out
+
+
+def knows_sizes(params: Array, tokens: Array) -> bool:
+    """Whether every row has N and D; else cells are equal compute."""
+    return not (np.isnan(params) | np.isnan(tokens)).any()
+
+
+def cell_numbers(table: pa.Table) -> Ints:
+    """The cell (N, D) of every row, numbered; rows of one metric or of several."""
+    params, tokens, flops = (numbers(table, n) for n in ("params", "tokens", "flops"))
+    by_size = knows_sizes(params, tokens)
+    size = levels(params if by_size else flops)
+    budget = levels(tokens) if by_size else np.zeros_like(size)
+    return np.unique(np.column_stack([size, budget]), axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def headline_rows(table: pa.Table, metric: str, notes: list[str]) -> pa.Table:
@@ -236,22 +207,36 @@ def headline_rows(table: pa.Table, metric: str, notes: list[str]) -> pa.Table:
     parts = sorted({n for n in names if n.startswith(metric + "/")})
     if not parts:
         raise MeasurementError(f"No measurement of {metric!r}; the table has {', '.join(sorted(set(names)))}.")
-    sums: dict[tuple[object, ...], list[int]] = {}
-    key_columns = [table[c].to_pylist() for c in ("run_id", "dataset", "params", "tokens", "flops")]
+    lower = dict(zip(names, table["lower_is_better"].to_pylist(), strict=True))
+    if len({lower[name] for name in parts}) > 1:
+        falling = ", ".join(n for n in parts if lower[n])
+        raise MeasurementError(
+            f"{metric} has parts of which less is better ({falling}) and parts of which more is: no mean means anything. "
+            f'Name one of them as the metric, or "composite:{metric}".'
+        )
+    key_columns = [table[c].to_pylist() for c in POINT]
     rows_by_key: dict[tuple[object, ...], dict[str, int]] = {}
     for row, (name, *key) in enumerate(zip(names, *key_columns, strict=True)):
-        if name in parts:
-            rows_by_key.setdefault(tuple(key), {})[name] = row
+        if name in parts and rows_by_key.setdefault(tuple(key), {}).setdefault(name, row) != row:
+            raise MeasurementError(
+                f"Run {key[0]!r} has two values of {name} at one budget, of two evaluations: the mean {metric!r} cannot "
+                f"choose between them. Keep one, or name {name} as the metric."
+            )
     sums = {k: list(v.values()) for k, v in rows_by_key.items() if len(v) == len(parts)}
     if not sums:
         raise MeasurementError(f"No point has all of {', '.join(parts)}: the mean {metric!r} cannot be formed.")
-    value = numbers(table, "value")
-    first = [rows[0] for rows in sums.values()]
-    means = [float(value[rows].mean()) for rows in sums.values()]
-    out = table.take(pa.array(first))
-    out = out.set_column(out.schema.get_field_index("value"), "value", pa.array(means))
-    out = out.set_column(out.schema.get_field_index("metric"), "metric", pa.array([metric] * len(first)))
-    out = out.set_column(out.schema.get_field_index("evaluation"), "evaluation", joined(table, sums, "evaluation"))
+    rows_of = np.array(list(sums.values()))  # (points, parts)
+    value, chance, error = (numbers(table, name)[rows_of] for name in ("value", "chance", "error"))
+    out = table.take(pa.array(rows_of[:, 0]))
+    replaced: dict[str, pa.Array] = {
+        "value": pa.array(value.mean(axis=1)),
+        "metric": pa.array([metric] * len(rows_of)),
+        "chance": pa.array(chance.mean(axis=1), from_pandas=True),  # NaN where one part's is not known: null
+        "error": pa.array(np.sqrt((error**2).sum(axis=1)) / len(parts), from_pandas=True),
+        "evaluation": joined(table, sums, "evaluation"),
+    }
+    for name, column in replaced.items():
+        out = out.set_column(out.schema.get_field_index(name), name, column)
     if len(parts) > 1 or len(sums) < len(rows_by_key):
         left = len(rows_by_key) - len(sums)
         notes.append(
@@ -281,12 +266,19 @@ def make_points(table: pa.Table) -> Points:
             raise MeasurementError(
                 f"{metric}: dataset {name!r} has one point; its noise cannot be known. Measure another scale or seed."
             )
+    return as_points(table)
+
+
+def as_points(table: pa.Table) -> Points:
+    """Arrays of one metric's rows, however few (a back-test needs no second dataset)."""
+    metric = table["metric"][0].as_py()
+    datasets = table["dataset"].to_pylist()
+    names = tuple(dict.fromkeys(datasets))
     params, tokens, flops = (numbers(table, n) for n in ("params", "tokens", "flops"))
     dataset = np.array([names.index(d) for d in datasets], dtype=np.int64)
-    by_size = not (np.isnan(params) | np.isnan(tokens)).any()
+    by_size = knows_sizes(params, tokens)
     size = levels(params if by_size else flops)
-    budget = levels(tokens) if by_size else np.zeros_like(size)
-    cell = np.unique(np.column_stack([size, budget]), axis=0, return_inverse=True)[1].reshape(-1)
+    cell = cell_numbers(table)
     runs = [f"{d}\0{r}" for d, r in zip(datasets, table["run_id"].to_pylist(), strict=True)]
     trajectory = fit_trajectory(params, tokens, flops, cell) if by_size else None
     return Points(
@@ -311,6 +303,33 @@ def make_points(table: pa.Table) -> Points:
         trajectory=trajectory,
         flops_per_nd=float(np.exp(np.log(flops / (params * tokens)).mean())) if by_size else 6.0,
     )
+
+
+def with_laws(table: pa.Table, parameters: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(datasets that a trend over compute can compare, the others), in the order of the rows.
+
+    A dataset needs two cells that it shares with others so compared, or more cells of its own than a law has
+    `parameters`. Where fewer than two qualify (all were run at one scale, say) those with two runs or more stay, and
+    where these are fewer than two nobody is left out.
+    """
+    names = table["dataset"].to_pylist()
+    cells_of: dict[str, set[int]] = {}
+    for name, cell in zip(names, cell_numbers(table).tolist(), strict=True):
+        cells_of.setdefault(name, set()).add(cell)
+    kept = set(cells_of)
+    while True:
+        count = Counter(cell for name in kept for cell in cells_of[name])
+        shared = {cell for cell, datasets in count.items() if datasets > 1}
+        fewer = {n for n in kept if len(cells_of[n] & shared) >= 2 or len(cells_of[n]) > parameters}
+        if fewer == kept:
+            break
+        kept = fewer
+    if len(kept) < 2:  # one scale alone: those with runs to take the noise from, or all
+        rows = Counter(names)
+        kept = {name for name in cells_of if rows[name] > 1}
+    if len(kept) < 2:
+        kept = set(cells_of)
+    return tuple(n for n in cells_of if n in kept), tuple(n for n in cells_of if n not in kept)
 
 
 def fit_trajectory(params: Array, tokens: Array, flops: Array, cell: Ints) -> tuple[float, float]:

@@ -1,105 +1,213 @@
-"""Measurements from anywhere: CSV or Parquet with the column names of `curate.measurements.SCHEMA`, completed and
-checked.
+"""The measurements table completed and checked: what is missing is filled in and said, what is wrong is one sentence.
 
-Needed are dataset, metric, value, and flops or params with tokens. What is missing is filled in and said (schema
-metadata `notes`); what is wrong (NaN, negative losses, percentages, duplicates ...) is one MeasurementError with the
-row's number, counted from 1 without the header. Without `run_id` every row of one dataset, params, tokens and seed
-counts as a run of its own, not as a branch.
+Needed are dataset, metric, value, and flops or params with tokens. Notes of what was filled in are in the schema's
+metadata (`notes_of`); what is wrong (NaN, negative losses, percentages, mixed units, duplicates ...) is one
+MeasurementError naming file and row, rows counted from 1 without the header. Without `run_id` every row of one
+dataset, params, tokens and seed counts as a run of its own, not as a branch.
 """
 
 import json
 import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
 from curate.errors import MeasurementError
 from curate.measurements import REQUIRED, SCHEMA
 
 LOWER_IS_BETTER = re.compile(r"bits_per_byte|bpb|loss|nll|cross_entropy|perplexity|ppl|\berr(or)?\b|error", re.I)
 HIGHER_IS_BETTER = re.compile(r"acc|exact_match|f1|score|core|rank|bleu|rouge|recall|precision|auc|pass@", re.I)
+SHARE = re.compile(r"acc|exact_match|f1|recall|precision|auc|pass@", re.I)
 NOTES_KEY = b"notes"
-MAX_POINTS = 20_000
+MAX_POINTS = 5_000  # about 3 minutes and 4 GB with 1,000 bootstraps
+COUNTS = ("params", "params_non_embedding", "tokens", "unique_tokens", "flops")
+FEWEST = 1000.0  # params and tokens below this are in other units
+OFF_BY_UNITS = 30.0  # no convention counts FLOPs so far from 6ND; thousands, millions and billions are further
+KINDS = {"double": "a number", "int64": "a whole number", "bool": "true or false", "string": "text"}
+TOKEN_UNITS = ("tokens", "samples")
+SUFFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
+COUNT_TEXT = re.compile(r"\s*(?P<number>[\d.,]+(?:e[+-]?\d+)?)\s*(?P<suffix>[kmbgt]?)\s*", re.I)
+MISSING = {"", "nan", "none", "null", "n/a", "na"}
 Column = npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where the rows of a table came from: file by file, with the place of each row in its file."""
+
+    files: tuple[str, ...]
+    places: tuple[tuple[str, ...] | int, ...]
+    """Of each file the place of every row, or the number of its rows where they are simply counted from 1."""
+
+    def __str__(self) -> str:
+        more = f" and {len(self.files) - 3} more files" if len(self.files) > 3 else ""
+        return ", ".join(self.files[:3]) + more
+
+    def row(self, index: int) -> str:
+        """`results.csv, row 5` for the row at `index` (from 0) of the whole table."""
+        ends = list(accumulate(p if isinstance(p, int) else len(p) for p in self.places))
+        number = next((i for i, end in enumerate(ends) if index < end), len(ends) - 1)
+        within = index - (ends[number - 1] if number else 0)
+        places = self.places[number]
+        return f"{self.files[number]}, " + (f"row {within + 1}" if isinstance(places, int) else places[within])
+
+
 def read_results(path: str | Path) -> pa.Table:
-    """A measurements table from a CSV or Parquet file; raises MeasurementError naming file, column and row."""
-    path = Path(path)
-    if not path.exists():
-        raise MeasurementError(f"{path}: there is no such file.")
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            raw = pq.read_table(path)
-        else:
-            strings = {f.name: pa.string() for f in SCHEMA if pa.types.is_string(f.type)}
-            raw = pacsv.read_csv(
-                path, convert_options=pacsv.ConvertOptions(column_types=strings, strings_can_be_null=True)
-            )
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError, UnicodeDecodeError) as error:
-        raise MeasurementError(f"{path}: cannot be read as {path.suffix or 'CSV'}: {error}") from error
-    return complete(raw, where=str(path))
+    """A measurements table from one file of any format that `adapters.read_runs` knows."""
+    from curate.comparator.adapters import read_runs
+
+    return read_runs(path)
 
 
 def notes_of(table: pa.Table) -> tuple[str, ...]:
-    """What `complete` filled in."""
+    """What was filled in or left out on the way to this table."""
     stored = (table.schema.metadata or {}).get(NOTES_KEY)
     return tuple(json.loads(stored)) if stored else ()
 
 
-def complete(raw: pa.Table, *, where: str = "measurements") -> pa.Table:
+def headline_metric(table: pa.Table) -> str:
+    """The metric to compare where none is named: the only one, or what all names share before the slash
+    (`loss/c4`, `loss/books`); MeasurementError listing the metrics where that is not one.
+    """
+    names = sorted(set(table["metric"].to_pylist()))
+    heads = {name.partition("/")[0] for name in names}
+    if len(names) == 1:
+        return str(names[0])
+    if len(heads) == 1:
+        return str(heads.pop())
+    shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    raise MeasurementError(
+        f"The results hold several metrics: {shown}. Choose one with --metric, or metric=... in Python."
+    )
+
+
+def with_notes(table: pa.Table, notes: Sequence[str]) -> pa.Table:
+    """`table` with `notes` before those it has, in its schema's metadata (a checked table stays checked)."""
+    return table.replace_schema_metadata({NOTES_KEY: json.dumps([*notes, *notes_of(table)]).encode()})
+
+
+def as_table(given: object) -> pa.Table:
+    """`given` as an Arrow table: one already, or anything that hands out Arrow (a DataFrame of pandas or polars)."""
+    if isinstance(given, pa.Table):
+        return given
+    if hasattr(given, "__arrow_c_stream__"):
+        return pa.table(given)
+    if isinstance(given, str | Path):
+        raise MeasurementError(f"{given}: is a path, not a table; read it first: curate.read_runs({str(given)!r}).")
+    raise MeasurementError(
+        f"Measurements are an Arrow table or a DataFrame, not a {type(given).__name__}; curate.read_runs reads files."
+    )
+
+
+def no_column(where: object, name: str, columns: Iterable[str], hint: str = "") -> MeasurementError:
+    """What to say of a table that lacks the column `name`."""
+    have = [*columns]
+    shown = ", ".join(have[:20]) + (f" and {len(have) - 20} more" if len(have) > 20 else "")
+    return MeasurementError(
+        f"{where}: no column {name!r}; it has {shown or 'none'}. Name yours with --columns {name}=THEIRS, or give one "
+        f"value for all rows with --set {name}=VALUE{hint}."
+    )
+
+
+def complete(raw: pa.Table, *, where: str | Origin = "measurements") -> pa.Table:
     """`raw` with every column of SCHEMA, checked; notes of what was filled in are in the schema's metadata."""
-    if NOTES_KEY in (raw.schema.metadata or {}):
+    raw = as_table(raw)
+    if NOTES_KEY in (raw.schema.metadata or {}) and raw.column_names == SCHEMA.names:
         return raw  # has been through here
     for name in REQUIRED:
         if name not in raw.column_names:
-            raise MeasurementError(f"{where}: no column {name!r}; a measurements table has {', '.join(SCHEMA.names)}.")
+            raise no_column(where, name, raw.column_names)
     if not raw.num_rows:
         raise MeasurementError(f"{where}: holds no rows; a comparison needs measurements of at least two datasets.")
-    table = cast_columns(raw, where)
+    origin = where if isinstance(where, Origin) else Origin((where,), (raw.num_rows,))
     notes: list[str] = []
-    require_text(table, where)
-    refuse_curves(table, where)
+    table = cast_columns(raw, origin, notes)
+    require_text(table, origin)
+    table = trimmed(table, notes)
+    refuse_curves(table, origin)
     value = numbers(table, "value")
-    refuse_rows(~np.isfinite(value), table, where, "value", "is not a finite number; leave the row out or repair it")
-    for name in ("params", "params_non_embedding", "tokens", "unique_tokens", "flops"):
-        column = numbers(table, name)
-        refuse_rows(~(np.isnan(column) | (column > 0)), table, where, name, "must be positive")
-        refuse_rows(np.isinf(column), table, where, name, "must be finite")
-    table = fill_compute(table, where, notes)
-    table = fill_direction(table, where, notes)
-    check_units(table, where)
-    table = fill_runs(table, where, notes)
-    refuse_duplicates(table, where)
-    return table.select(SCHEMA.names).replace_schema_metadata({NOTES_KEY: json.dumps(notes).encode()})
+    refuse_rows(np.isnan(value), table, origin, "value", "is empty or NaN; leave the row out or repair it")
+    refuse_rows(np.isinf(value), table, origin, "value", "is not finite; leave the row out or repair it")
+    check_counts(table, origin)
+    table = fill_compute(table, origin, notes)
+    table = fill_direction(table, origin, notes)
+    check_values(table, origin)
+    check_chance(table, origin)
+    check_units(table, origin)
+    table = fill_runs(table, origin, notes)
+    refuse_duplicates(table, origin)
+    return table.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata({NOTES_KEY: json.dumps(notes).encode()})
 
 
-def cast_columns(raw: pa.Table, where: str) -> pa.Table:
+def cast_columns(raw: pa.Table, where: Origin, notes: list[str]) -> pa.Table:
     columns = {}
     for field in SCHEMA:
         if field.name not in raw.column_names:
             columns[field.name] = pa.nulls(raw.num_rows, field.type)
             continue
+        given = raw[field.name]
         try:
-            columns[field.name] = raw[field.name].cast(field.type)
+            columns[field.name] = given.cast(field.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            bad = first_uncastable(raw[field.name], field.type)
-            raise MeasurementError(f"{where}: column {field.name!r} must hold {field.type}; {bad or error}.") from error
+            if is_count(field.name) and pa.types.is_string(given.type):
+                columns[field.name] = counts_from_text(given, field.name, where, notes)
+                continue
+            bad = first_uncastable(given, field.type)
+            place = where.row(bad) if bad is not None else str(where)
+            what = f"holds {str(given[bad].as_py())[:60]!r}" if bad is not None else str(error)
+            raise MeasurementError(f"{place}: {field.name} {what}; it must be {KINDS[str(field.type)]}.") from error
     return pa.table(columns)
 
 
-def first_uncastable(column: pa.ChunkedArray, to: pa.DataType) -> str:
-    for row, value in enumerate(column.to_pylist(), start=1):
+def is_count(name: str) -> bool:
+    return name in COUNTS
+
+
+def counts_from_text(given: pa.ChunkedArray, name: str, where: Origin, notes: list[str]) -> pa.Array:
+    """params written as `1.4B` or `1,439,795,200`: read, and said."""
+    values: list[float | None] = []
+    for index, text in enumerate(given.to_pylist()):
+        count = None if text is None or text.strip().lower() in MISSING else as_count(text)
+        if text is not None and count is None and text.strip().lower() not in MISSING:
+            raise MeasurementError(
+                f"{where.row(index)}: {name} has {text[:60]!r}; give a number, or one like 1.4B or 28.8e9."
+            )
+        values.append(count)
+    example = next(text for text, value in zip(given.to_pylist(), values, strict=True) if value is not None)
+    notes.append(f"{name} is text ({example!r} ...) and was read as numbers, K M B T as powers of a thousand")
+    return pa.array(values, pa.float64())
+
+
+def as_count(text: str) -> float | None:
+    """`1.4B` as 1.4e9, `1,439,795,200` as a number; None for what is neither."""
+    try:
+        return float(text)
+    except ValueError:
+        found = COUNT_TEXT.fullmatch(text)
+    if found is None:
+        return None
+    number = found["number"]
+    if "," in number and not re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", number):
+        return None
+    try:
+        return float(number.replace(",", "")) * SUFFIXES[found["suffix"].lower()]
+    except ValueError:
+        return None
+
+
+def first_uncastable(column: pa.ChunkedArray, to: pa.DataType) -> int | None:
+    for row, value in enumerate(column.to_pylist()):
         try:
             pa.array([value], type=column.type).cast(to)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            return f"row {row} has {str(value)[:60]!r}"
-    return ""
+            return row
+    return None
 
 
 def numbers(table: pa.Table, name: str) -> Column:
@@ -107,20 +215,33 @@ def numbers(table: pa.Table, name: str) -> Column:
     return np.asarray(pc.fill_null(table[name].cast(pa.float64()), float("nan")).to_numpy(), dtype=float)
 
 
-def refuse_rows(bad: npt.NDArray[np.bool_], table: pa.Table, where: str, column: str, why: str) -> None:
+def refuse_rows(bad: npt.NDArray[np.bool_], table: pa.Table, where: Origin, column: str, why: str) -> None:
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         more = f" ({int(bad.sum())} such rows)" if bad.sum() > 1 else ""
-        raise MeasurementError(f"{where}, row {row + 1}: {column} {table[column][row].as_py()!r} {why}{more}.")
+        held = table[column][row].as_py()
+        shown = "" if held is None or held != held else f" {held!r}"
+        raise MeasurementError(f"{where.row(row)}: {column}{shown} {why}{more}.")
 
 
-def require_text(table: pa.Table, where: str) -> None:
+def require_text(table: pa.Table, where: Origin) -> None:
     for name in ("dataset", "metric"):
         empty = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(table[name]), ""), True).to_numpy()
-        refuse_rows(empty, table, where, name, "is empty")
+        refuse_rows(empty, table, where, name, "is empty, or a word like NA or null that stands for nothing")
 
 
-def refuse_curves(table: pa.Table, where: str) -> None:
+def trimmed(table: pa.Table, notes: list[str]) -> pa.Table:
+    """`dataset` and `metric` without the spaces around them: `a` and ` a` are one name."""
+    for name in ("dataset", "metric"):
+        plain = pc.utf8_trim_whitespace(table[name])
+        changed = int(pc.sum(pc.not_equal(plain, table[name])).as_py() or 0)
+        if changed:
+            table = replace(table, name, plain.combine_chunks())
+            notes.append(f"spaces around the {name} of {changed} rows were taken away")
+    return table
+
+
+def refuse_curves(table: pa.Table, where: Origin) -> None:
     """Training curves are not measurements: more cooled-down points than any ladder has are refused before work is
     put into them.
     """
@@ -139,7 +260,17 @@ def replace(table: pa.Table, name: str, values: pa.Array | list[object]) -> pa.T
     )
 
 
-def fill_compute(table: pa.Table, where: str, notes: list[str]) -> pa.Table:
+def check_counts(table: pa.Table, where: Origin) -> None:
+    for name in COUNTS:
+        column = numbers(table, name)
+        refuse_rows(~(np.isnan(column) | (column > 0)), table, where, name, "must be positive")
+        refuse_rows(np.isinf(column), table, where, name, "must be finite")
+    for name in ("params", "tokens"):
+        why = f"is too small for a count of {name}: give it in full (1.4e9 or 1.4B), not in millions or billions"
+        refuse_rows(numbers(table, name) < FEWEST, table, where, name, why)
+
+
+def fill_compute(table: pa.Table, where: Origin, notes: list[str]) -> pa.Table:
     params, tokens, flops = (numbers(table, n) for n in ("params", "tokens", "flops"))
     missing = np.isnan(flops)
     refuse_rows(
@@ -149,6 +280,9 @@ def fill_compute(table: pa.Table, where: str, notes: list[str]) -> pa.Table:
         "flops",
         "is missing, and so is params or tokens: give flops, or both of the others",
     )
+    samples = pc.fill_null(pc.equal(table["token_unit"], "samples"), False).to_numpy()
+    why = "is missing and tokens counts samples: 6 x params x samples is no compute, give the flops"
+    refuse_rows(missing & samples, table, where, "flops", why)
     if missing.any():
         convention = np.array(table["flops_convention"].to_pylist(), dtype=object)
         given = set(convention[missing].tolist()) - {None, "6ND"}
@@ -163,14 +297,14 @@ def fill_compute(table: pa.Table, where: str, notes: list[str]) -> pa.Table:
     return table
 
 
-def fill_direction(table: pa.Table, where: str, notes: list[str]) -> pa.Table:
+def fill_direction(table: pa.Table, where: Origin, notes: list[str]) -> pa.Table:
     given = table["lower_is_better"].to_pylist()
     names = table["metric"].to_pylist()
     known: dict[str, bool] = {}
-    for row, (name, lower) in enumerate(zip(names, given, strict=True), start=1):
+    for row, (name, lower) in enumerate(zip(names, given, strict=True)):
         if lower is not None and known.setdefault(name, lower) != lower:
             raise MeasurementError(
-                f"{where}, row {row}: lower_is_better of {name!r} is {lower}, and {known[name]} before."
+                f"{where.row(row)}: lower_is_better of {name!r} is {lower}, and {known[name]} before."
             )
     for name in sorted(set(names) - set(known)):
         known[name] = direction(name, where)
@@ -178,40 +312,96 @@ def fill_direction(table: pa.Table, where: str, notes: list[str]) -> pa.Table:
     return replace(table, "lower_is_better", [known[name] for name in names])
 
 
-def direction(metric: str, where: str) -> bool:
+def direction(metric: str, where: str | Origin) -> bool:
     lower, higher = LOWER_IS_BETTER.search(metric), HIGHER_IS_BETTER.search(metric)
     if bool(lower) == bool(higher):
         raise MeasurementError(
-            f"{where}: is a lower {metric!r} better or worse? Add a column lower_is_better (true or false)."
+            f"{where}: is a lower {metric!r} better or worse? Add a column lower_is_better (true or false), or "
+            "--set lower_is_better=true (or false)."
         )
     return bool(lower)
 
 
-def check_units(table: pa.Table, where: str) -> None:
-    value = numbers(table, "value")
+def check_values(table: pa.Table, where: Origin) -> None:
+    """Negative losses, negative errors, and shares given as percent."""
+    value, error, chance = (numbers(table, n) for n in ("value", "error", "chance"))
     lower = table["lower_is_better"].to_numpy()
     refuse_rows((value < 0) & lower, table, where, "value", "is negative: a loss cannot be (is it a log-likelihood?)")
+    refuse_rows(error < 0, table, where, "error", "is negative: it is a standard error")
     metrics = table["metric"].combine_chunks().dictionary_encode()
     index = metrics.indices.to_numpy()
     for number, name in enumerate(metrics.dictionary.to_pylist()):
         mine = index == number
-        if re.search(r"acc|exact_match|f1", name, re.I) and not lower[mine][0] and (value[mine] > 1).any():
-            row = int(np.flatnonzero(mine & (value > 1))[0]) + 1
+        is_share = not lower[mine][0] and (SHARE.search(name) or (chance[mine] < 1).any())
+        if is_share and (value[mine] > 1).any():
+            row = int(np.flatnonzero(mine & (value > 1))[0])
             kind = "a mixture of shares and percent" if (value[mine] <= 1).any() else "percent"
             raise MeasurementError(
-                f"{where}, row {row}: {name} is {value[row - 1]:g}: the column looks like {kind}; "
-                "give shares between 0 and 1."
+                f"{where.row(row)}: {name} is {value[row]:g}: the column looks like {kind}; "
+                "give shares between 0 and 1, or name the column with --columns percent:NAME=COLUMN."
             )
 
 
-def fill_runs(table: pa.Table, where: str, notes: list[str]) -> pa.Table:
+def check_chance(table: pa.Table, where: Origin) -> None:
+    """A metric has one chance level."""
+    chance = numbers(table, "chance")
+    refuse_rows(np.isinf(chance), table, where, "chance", "must be finite, or empty where it is not known")
+    known: dict[str, float] = {}
+    for row in np.flatnonzero(~np.isnan(chance)):
+        name = table["metric"][int(row)].as_py()
+        if known.setdefault(name, float(chance[row])) != chance[row]:
+            raise MeasurementError(
+                f"{where.row(int(row))}: chance of {name!r} is {chance[row]:g}, and {known[name]:g} before; "
+                "one metric has one chance level."
+            )
+
+
+def check_units(table: pa.Table, where: Origin) -> None:
+    """FLOPs, params and tokens must fit each other; tokens and samples must not be mixed."""
+    params, tokens, flops = (numbers(table, n) for n in ("params", "tokens", "flops"))
+    units = table["token_unit"]
+    unknown = (
+        pc.invert(pc.fill_null(pc.is_in(units, pa.array(TOKEN_UNITS)), False)).to_numpy()
+        & ~pc.is_null(units).to_numpy()
+    )
+    refuse_rows(unknown, table, where, "token_unit", f"is not known; it is one of {', '.join(TOKEN_UNITS)}, or empty")
+    samples = pc.fill_null(pc.equal(units, "samples"), False).to_numpy()
+    if samples.any() and not samples.all():
+        row = int(np.flatnonzero(samples)[0])
+        other = int(np.flatnonzero(~samples)[0])
+        raise MeasurementError(
+            f"{where.row(row)}: tokens counts samples, and tokens in {where.row(other)}: give one unit, "
+            "or compare them apart."
+        )
+    times = flops / (6 * params * tokens)
+    stated = pc.fill_null(pc.equal(table["flops_convention"], "6ND"), False).to_numpy()
+    bad = (
+        ~samples
+        & ~np.isnan(times)
+        & np.where(stated, np.abs(times - 1) > 0.02, np.abs(np.log(times)) > np.log(OFF_BY_UNITS))
+    )
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        expected = 6 * params[row] * tokens[row]
+        remedy = (
+            "correct the numbers or the flops_convention"
+            if stated[row] and 1 / OFF_BY_UNITS < times[row] < OFF_BY_UNITS
+            else "one of the three is in other units (GFLOPs, billions of tokens, thousands of params ...)"
+        )
+        more = f" ({int(bad.sum())} such rows)" if bad.sum() > 1 else ""
+        raise MeasurementError(
+            f"{where.row(row)}: flops is {flops[row]:.4g}, but 6 x params x tokens is {expected:.4g}: {remedy}{more}."
+        )
+
+
+def fill_runs(table: pa.Table, where: Origin, notes: list[str]) -> pa.Table:
     run_id = table["run_id"].to_pylist()
     if all(r not in (None, "") for r in run_id):
         return table
     if any(r not in (None, "") for r in run_id):
-        row = next(i for i, r in enumerate(run_id, start=1) if r in (None, ""))
+        row = next(i for i, r in enumerate(run_id) if r in (None, ""))
         raise MeasurementError(
-            f"{where}, row {row}: run_id is empty, though other rows have one; fill it in or drop the column."
+            f"{where.row(row)}: run_id is empty, though other rows have one; fill it in or drop the column."
         )
     seeds = table["seed"].to_pylist()
     unnamed = all(s is None for s in seeds)
@@ -235,12 +425,12 @@ def fill_runs(table: pa.Table, where: str, notes: list[str]) -> pa.Table:
     return replace(table, "run_id", made)
 
 
-def refuse_repeats(table: pa.Table, where: str) -> None:
+def refuse_repeats(table: pa.Table, where: Origin) -> None:
     """Rows equal in everything, the value included, are a copy rather than another seed."""
-    first_seen(table, where, "is a copy of row {first}; drop it, or give both a run_id or seed")
+    first_seen(table, where, "is a copy of {first}; drop it, or give both a run_id or seed")
 
 
-def refuse_duplicates(table: pa.Table, where: str) -> None:
+def refuse_duplicates(table: pa.Table, where: Origin) -> None:
     key = (
         "run_id",
         "dataset",
@@ -253,17 +443,19 @@ def refuse_duplicates(table: pa.Table, where: str) -> None:
         "cooled_down",
         "evaluation",
     )
-    why = "measures the same run, budget and metric as row {first}; keep one of them"
+    why = "measures the same run, budget and metric as {first}; keep one of them"
     first_seen(table.select(key), where, why)
 
 
-def first_seen(table: pa.Table, where: str, why: str) -> None:
+def first_seen(table: pa.Table, where: Origin, why: str) -> None:
     """Refuse a row that equals an earlier one; `why` holds {first}."""
     names = table.column_names
     if table.group_by(names).aggregate([([], "count_all")]).num_rows == table.num_rows:
         return
     seen: dict[tuple[object, ...], int] = {}
-    for number, values in enumerate(zip(*(table[c].to_pylist() for c in names), strict=True), start=1):
+    for number, values in enumerate(zip(*(table[c].to_pylist() for c in names), strict=True)):
         first = seen.setdefault(values, number)
         if first != number:
-            raise MeasurementError(f"{where}, row {number}: {why.format(first=first)}.")
+            earlier, row = where.row(first), where.row(number)
+            same_file = earlier.rpartition(", ")[0] == row.rpartition(", ")[0]
+            raise MeasurementError(f"{row}: {why.format(first=earlier.rpartition(', ')[2] if same_file else earlier)}.")

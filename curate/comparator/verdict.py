@@ -9,9 +9,15 @@ better, whatever the metric's direction.
 import json
 import math
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-VERDICT_VERSION = 1
+if TYPE_CHECKING:
+    from curate.comparator.backtests.backtested import Backtest
+
+VERDICT_VERSION = 2
+SHOWN_PROPERTIES = ("decades", "changed", "n", "runs")  # computed, and in the JSON all the same
+SCHEMA_FILE = Path(__file__).with_name("verdict_schema.json")
 
 
 @dataclass(frozen=True)
@@ -102,8 +108,8 @@ class CellGap:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What the optimiser can show for its result; `moved` is in the fit's scaled coordinates, `objective` as papers
-    print it.
+    """What the optimiser can show for its result; `moved` is in the fit's scaled coordinates, `objective` and `optima`
+    (the best first, at most eight) as papers print them. `unidentified` parameters cannot be told from 0 by the points.
     """
 
     converged: bool
@@ -114,6 +120,9 @@ class Certificate:
     condition: float
     starts: int
     objective: float
+    unidentified: tuple[str, ...] = ()
+    optima: tuple[float, ...] = ()
+    agreeing_starts: int = 0
 
 
 @dataclass(frozen=True)
@@ -216,10 +225,174 @@ class LearningRate:
     reference_order: tuple[str, ...]
     flips: tuple[tuple[str, str], ...]
     within_noise: bool
+    gains: tuple[tuple[str, float], ...] = ()
+    """Dataset -> how much better its mean is at this learning rate (negative: worse)."""
 
     @property
     def changed(self) -> bool:
         return bool(self.flips)
+
+
+@dataclass(frozen=True)
+class Differing:
+    """A field or hyper-parameter that takes more than one value among the runs of one scale: dataset -> its values."""
+
+    name: str
+    values: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class ScaleRuns:
+    """All runs of one dataset at one scale, those left out of the matched comparison included."""
+
+    dataset: str
+    values: tuple[float, ...]
+    """Every run's value, in the order of `run_ids`."""
+    run_ids: tuple[str, ...]
+    matched: tuple[bool, ...]
+    """Whether the run has the settings that most datasets have at this scale."""
+    mean: float
+    """Over the matched runs; over all where none is matched."""
+    sd: float | None
+    """Standard deviation over the runs of `mean`; None for fewer than two."""
+
+    @property
+    def runs(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True)
+class ScaleGap:
+    """A pair at one scale. `gap` is positive and its interval Student's, from the replicates pooled over the scale's
+    datasets; None where no dataset has a second run, so that nothing can be decided.
+    """
+
+    better: str
+    worse: str
+    runs_better: int
+    runs_worse: int
+    difference: float
+    gap: Estimate | None
+    p_better: float | None
+    decided: bool
+    """Zero lies outside the interval for all pairs of the scale together (Holm), and nothing is confounded."""
+    confounded: tuple[str, ...]
+    """Settings that differ between the runs of the two: the gap may be theirs."""
+    basis: Literal["matched", "all"]
+
+
+@dataclass(frozen=True)
+class ScaleComparison:
+    """One scale by itself: what a ranking at a single scale would say; the baseline that the laws have to beat."""
+
+    scale: str
+    params: float
+    tokens: float
+    flops: float
+    datasets: tuple[ScaleRuns, ...]
+    """Best first, by the mean."""
+    differs: tuple[Differing, ...]
+    pairs: tuple[ScaleGap, ...]
+    """All pairs of up to 64 datasets; of more, the neighbours in the order and the best against each."""
+    noise_sd: float | None
+    """Pooled over datasets with two or more comparable runs."""
+    degrees_of_freedom: int
+    same_as_verdict: int
+    """Pairs in the order that the verdict gives at its first compute ..."""
+    judged: int
+    """... of so many pairs that both order."""
+
+    def pair(self, first: str, second: str) -> ScaleGap:
+        for pair in self.pairs:
+            if {pair.better, pair.worse} == {first, second}:
+                return pair
+        raise KeyError(f"no pair {first!r}, {second!r} at {self.scale}")
+
+    def runs(self, dataset: str) -> ScaleRuns:
+        for runs in self.datasets:
+            if runs.dataset == dataset:
+                return runs
+        raise KeyError(f"no runs of {dataset!r} at {self.scale}")
+
+
+@dataclass(frozen=True)
+class RankAgreement:
+    """How far the order of the datasets at a small scale is that at a large one; intervals by a bootstrap over
+    datasets.
+    """
+
+    small: str
+    large: str
+    datasets: tuple[str, ...]
+    kendall: Estimate
+    decision_accuracy: Estimate
+    """Share of pairs in the same order, ties counted half."""
+    pairs: int
+    runs: Literal["matched", "all averaged"]
+    note: str
+
+    @property
+    def n(self) -> int:
+        return len(self.datasets)
+
+
+@dataclass(frozen=True)
+class TaskWeight:
+    """A task's part in a composite score: weight from signal (variance between datasets) over noise (variance between
+    seeds), both per run, of the score above chance.
+    """
+
+    name: str
+    weight: float
+    signal: float
+    noise: float | None
+    """None where too few runs were repeated: the weight then rests on what dataset and cell leave, an upper bound."""
+    near_chance: bool
+    lower_is_better: bool
+    chance: float | None
+    scale_sd: float
+    """What one unit of the standardised score is in the task's own units."""
+
+
+@dataclass(frozen=True)
+class Composite:
+    """A score over several tasks, its weights and the rule that made them."""
+
+    name: str
+    tasks: tuple[TaskWeight, ...]
+    rule: str
+
+
+@dataclass(frozen=True)
+class TaskCell:
+    """One dataset on one task at `at`: advantage over the mean of all datasets, in standard deviations of one run."""
+
+    task: str
+    dataset: str
+    advantage: Estimate
+    decided: bool
+    """The interval, simultaneous over the table's cells by Bonferroni, leaves out zero."""
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """Tasks x datasets at one compute; cells in the order task by task."""
+
+    at: float
+    tasks: tuple[str, ...]
+    datasets: tuple[str, ...]
+    cells: tuple[TaskCell, ...]
+    unit: str
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """Measurements that did not enter the comparison of laws, and why."""
+
+    metric: str
+    rows: int
+    reason: str
+    datasets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -235,6 +408,19 @@ class MetricResult:
     pairs: tuple[Pair, ...]
     rankings: tuple[Ranking, ...]
     fits: tuple[LawFit, ...]
+    chance: float | None = None
+    """The metric's value by guessing."""
+    ranking_curve: tuple[Ranking, ...] = ()
+    """The ranking at about 25 computes from the cheapest point to the dearest asked for."""
+    scales: tuple[ScaleComparison, ...] = ()
+    agreement: tuple[RankAgreement, ...] = ()
+    backtest: "Backtest | None" = None
+
+    def scale(self, name: str) -> ScaleComparison:
+        for found in self.scales:
+            if found.scale == name:
+                return found
+        raise KeyError(f"no scale {name!r} in {self.metric}; it has {', '.join(s.scale for s in self.scales)}")
 
     def pair(self, first: str, second: str) -> Pair:
         for pair in self.pairs:
@@ -262,6 +448,10 @@ class Verdict:
     notes: tuple[str, ...]
     rule: str
     version: int = VERDICT_VERSION
+    composite: Composite | None = None
+    tasks_heatmap: Heatmap | None = None
+    excluded: tuple[Excluded, ...] = ()
+    pool: Literal["matched", "all"] = "matched"
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -316,6 +506,12 @@ class Verdict:
     def pair(self, first: str, second: str, metric: str | None = None) -> Pair:
         return self.result(metric).pair(first, second)
 
+    def by_scale(self, first: str, second: str, metric: str | None = None) -> str:
+        """Two datasets scale by scale in words: all runs of each, what is confounded, what is decided."""
+        from curate.comparator.wording import by_scale_lines
+
+        return "\n".join(by_scale_lines(self.result(metric), first, second))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, lists, strings and finite numbers, with the printed lines under `lines`."""
         plain: dict[str, Any] = to_plain(self)
@@ -325,14 +521,32 @@ class Verdict:
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=1)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from curate.report.notebook import verdict_html
+
+        return str(verdict_html(self))
+
+    def plot(self, kind: Literal["laws", "gaps", "ranking", "tasks"] = "laws") -> Any:
+        """A plotly figure."""
+        from curate.report.notebook import figure
+
+        return figure(self, kind)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) that `Verdict.to_dict()` keeps to."""
+    schema: dict[str, Any] = json.loads(SCHEMA_FILE.read_text())
+    return schema
+
 
 def to_plain(value: Any) -> Any:
-    """Dataclasses, tuples and numbers as JSON knows them; what is not finite becomes None. Properties `decades`,
-    `changed` come along.
+    """Dataclasses, tuples and numbers as JSON knows them; what is not finite becomes None. SHOWN_PROPERTIES come
+    along.
     """
     if is_dataclass(value) and not isinstance(value, type):
         plain = {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
-        for name in ("decades", "changed"):
+        for name in SHOWN_PROPERTIES:
             if isinstance(getattr(type(value), name, None), property):
                 plain[name] = to_plain(getattr(value, name))
         return plain

@@ -10,9 +10,10 @@ from typing import Any
 from curate.report.content import DatasetContent
 from curate.report.document_sections import duplicates, samples
 from curate.report.elements import aside, cell, code, folded, head, name_of, note, number, row, table
-from curate.report.figures import KEPT, LOST, Style, histogram_figure
+from curate.report.histograms import histogram_figure
+from curate.report.looks import KEPT, LOST, Style
 from curate.report.markup import Html, join, shortened, tag
-from curate.report.numbers import compact, count, share, size
+from curate.report.numbers import amount, count, share, size
 from curate.report.sharing import shared, where
 from curate.report.svg import bar_of
 
@@ -74,7 +75,7 @@ def _overview(datasets: Sequence[DatasetContent], looks: dict[str, Style]) -> Ht
                 cell(bar_of([(dataset.documents / most_documents, fill, "")], width=150)),
                 number(size(dataset.text_bytes)),
                 cell(bar_of([(dataset.text_bytes / most_bytes, fill, "")], width=150)),
-                number(compact(dataset.tokens)),
+                number(amount(dataset.tokens)),
                 cell(code(dataset.fingerprint[:16])),
             )
         )

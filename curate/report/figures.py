@@ -1,265 +1,304 @@
-"""The figures of a report, each a function from values to SVG: laws with bands, gaps, loss curves, histograms.
+"""Static figures of a verdict for papers: laws, gaps and ranking as PNG, SVG or PDF, drawn by matplotlib.
 
-Compute is in FLOPs on a log axis, the metric in its own units, training loss in nats a token. Every dataset keeps one
-colour and one marker on the whole page (`Style`).
+No pyplot and no global state: every figure has its own canvas, so that this runs in threads and beside a notebook. PDFs
+embed TrueType (type 42), SVGs keep text as text, and neither carries a date: the same verdict gives the same bytes.
+Names are drawn as they are, never as mathtext.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from curate.errors import CurateError
 from curate.report.axes import Axis, axis_over
-from curate.report.markup import Html, shortened
-from curate.report.numbers import brief, compact, count, digits, estimate, power_of_ten
-from curate.report.svg import Chart, colour, marker
+from curate.report.looks import COMPUTE, Style, direction, metric_label, styles
+from curate.report.numbers import digits, power_of_ten, probability
+from curate.report.plots import advantage_of_cell, gaps_in_order
 
 if TYPE_CHECKING:
-    from curate.comparator.verdict import MetricResult, Pair, Point
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-COMPUTE = "training compute C (FLOPs)"
-MOST_POINTS = 3000
-"""Points drawn in one figure; of more, evenly chosen ones are drawn."""
-BINS_OF_CURVE = 100
-"""Places on a loss curve; the losses between two of them are averaged."""
-MOST_CURVES = 400
-"""Loss curves drawn in one panel."""
-SHOWN_RANGE = 200
-"""Loss curves are drawn over this ratio of tokens up to the longest run; before that all of them only fall."""
-KEPT, PARTLY, LOST = "#7d93ab", "#efb78f", "#D55E00"
+    from curate.comparator.verdict import Curve, Pair, Ranking, Verdict
 
-
-@dataclass(frozen=True)
-class Style:
-    """How a dataset looks: its place in the legend, colour and marker."""
-
-    number: int
-    colour: str
-    marker: str
-
-
-def styles(names: Sequence[str]) -> dict[str, Style]:
-    """One style for each name, in the order given."""
-    return {name: Style(number, colour(number), marker(number)) for number, name in enumerate(dict.fromkeys(names))}
-
-
-def metric_label(metric: str) -> str:
-    """`bits per byte, wiki` for `bits_per_byte/wiki`."""
-    return shortened(metric.replace("_", " ").replace("/", ", "), 60)
+Format = Literal["png", "svg", "pdf"]
+FORMATS: tuple[Format, ...] = ("png", "svg", "pdf")
+MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "inverted": "v", "cross": "P"}
+MOST_LAWS, MOST_GAPS = 12, 12
+"""Datasets and pairs that one printed figure can hold: the best ones, neighbours in the ranking first."""
+DPI = 200
+NAME = 24
+"""Characters of a dataset's name."""
+SCRIPTS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "PingFang SC", "Hiragino Sans", "Microsoft YaHei",
+    "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Emoji",
+)  # fmt: skip
+"""Fonts that draw what matplotlib's own does not, where a machine has them."""
+RANKINGS = 2
+"""Rankings beside each other."""
+_STYLE = {
+    "font.family": "sans-serif", "font.size": 9.0, "axes.linewidth": 0.7, "axes.edgecolor": "#8a8f99",
+    "axes.grid": True, "grid.color": "#e4e6ea", "grid.linewidth": 0.6, "axes.axisbelow": True, "axes.titlesize": 9.5,
+    "legend.frameon": False, "legend.fontsize": 8.0, "xtick.color": "#3b4252", "ytick.color": "#3b4252",
+    "pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "curate", "text.parse_math": False,
+    "axes.formatter.use_mathtext": False,
+}  # fmt: skip
 
 
-def direction(lower_is_better: bool) -> str:
-    """Which end of the axis is good."""
-    return "lower is better" if lower_is_better else "higher is better"
+def write_figures(verdict: "Verdict", path: str | Path, *, format: Format | None = None) -> list[Path]:
+    """Write laws, gaps and ranking into the folder `path`, or all of them on one sheet into the file `path`.
+
+    A path that ends in .png, .svg or .pdf is a file, and gives the format; a folder gets `laws`, `gaps` and `ranking`
+    in `format` (default png). Returns what was written; raises CurateError for another format.
+    """
+    target = Path(path)
+    suffix = target.suffix.removeprefix(".").lower()
+    chosen = format or ("png" if suffix not in FORMATS else suffix)
+    if chosen not in FORMATS:
+        raise CurateError(f"{chosen!r} is no format of figures; take one of {', '.join(FORMATS)}.")
+    if suffix in FORMATS and suffix != chosen:
+        raise CurateError(f"{target.name} ends in .{suffix}, but the format asked for is {chosen}; let them agree.")
+    drawn = {name: draw for name, draw in FIGURES.items() if name == "ranking" or verdict.fits or name == "gaps"}
+    from matplotlib import rc_context
+
+    with rc_context({**_STYLE, "font.family": _families()}):
+        if suffix in FORMATS:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _save(_sheet(verdict, drawn), target, chosen)
+            return [target]
+        target.mkdir(parents=True, exist_ok=True)
+        files = [target / f"{name}.{chosen}" for name in drawn]
+        for file, draw in zip(files, drawn.values(), strict=True):
+            _save(draw(verdict, None), file, chosen)
+    return files
 
 
-def law_figure(result: "MetricResult", *, law: str, at: Sequence[float], looks: dict[str, Style]) -> Html:
-    """Points and laws with their bands over compute; dashed where a law goes beyond its own points."""
-    fits = [fit for fit in result.fits if fit.law == law] or list(result.fits)[: len(result.datasets)]
-    xs = [point.flops for point in result.points] + [flops for fit in fits for flops in fit.loss_curve.flops]
-    ys = [point.value for point in result.points] + [value for fit in fits for value in fit.loss_curve.median]
-    label = f"{metric_label(result.metric)} ({direction(result.lower_is_better)})"
-    x, y = axis_over([*xs, *at], COMPUTE, log=True, margin=0.03), axis_over(ys, label, log=True, margin=0.08)
-    chart = Chart(x, y, width=1116, height=470)
-    chart.span(result.span.low, result.span.high)
-    for flops in at:
-        chart.vertical(flops, label=f"C = {power_of_ten(flops)}")
-    for fit in fits:
-        look, curve = looks[fit.dataset], fit.loss_curve
-        chart.band(curve.flops, curve.low, curve.high, look.colour, series=look.number)
-        own = [point.flops for point in result.points if point.dataset == fit.dataset]
-        _law_line(chart, curve, own, look)
-    for point in _thinned(result.points):
-        look = looks[point.dataset]
-        chart.point(
-            point.flops, point.value, look.colour, shape=look.marker, hint=_point_hint(point), series=look.number
-        )
-    return chart.render()
+def _families() -> list[str]:
+    """Matplotlib's own font, and those for other scripts that this machine has."""
+    from matplotlib import font_manager
+
+    known = {font.name for font in font_manager.fontManager.ttflist}
+    return ["sans-serif", *(name for name in SCRIPTS if name in known)]
 
 
-def _law_line(chart: Chart, curve: Any, measured: Sequence[float], look: Style) -> None:
+def laws_figure(verdict: "Verdict", whole: Any = None) -> "Figure":
+    """Points, laws and bands over compute; dashed beyond a dataset's own points."""
+    looks, names = styles(verdict.datasets, most=NAME), _best(verdict)[:MOST_LAWS]
+    result = verdict.headline
+    fits = [fit for fit in result.fits if fit.law == verdict.law and fit.dataset in names]
+    points = [point for point in result.points if point.dataset in names]
+    ys = [*(point.value for point in points), *(value for fit in fits for value in fit.loss_curve.median)]
+    xs = [*(point.flops for point in points), *(flops for fit in fits for flops in fit.loss_curve.flops)]
+    x = axis_over([*xs, *verdict.at], COMPUTE, log=True, margin=0.03)
+    words = f"{metric_label(result.metric)} ({direction(result.lower_is_better)})"
+    y = axis_over(ys, words, log=result.lower_is_better, margin=0.08)
+    figure, (axes,) = _panels(1, width=7.0, height=4.0, whole=whole)
+    _prepare(axes, x, y)
+    _span(axes, result.span.low, result.span.high)
+    for flops in verdict.at:
+        axes.axvline(flops, color="#555", linewidth=0.8, linestyle=":")
+    for name in names:
+        look = looks[name]
+        own = [point for point in points if point.dataset == name]
+        for fit in fits:
+            if fit.dataset == name:
+                _law(axes, fit.loss_curve, [point.flops for point in own], look)
+        place = [point.flops for point in own], [point.value for point in own]
+        axes.plot(*place, label=look.shown, **_marker(look), linestyle="none")
+    left = len(verdict.datasets) - len(names)
+    title = f"best {len(names)} of {len(verdict.datasets)} datasets" if left else None
+    if names:
+        axes.legend(title=title, loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.3, borderaxespad=0.4)
+    _foot(figure, f"bands: {100 * verdict.confidence:g}%, law {verdict.law}, seed {verdict.seed}", whole)
+    return figure
+
+
+def gaps_figure(verdict: "Verdict", whole: Any = None) -> "Figure":
+    """A panel a pair: how much better the one that leads is over compute, with band, cells and zero line."""
+    pairs = gaps_in_order(verdict.headline, _best(verdict))
+    shown = pairs[:MOST_GAPS]
+    columns = min(3, max(1, len(shown)))
+    height = 2.3 * max(1, math.ceil(len(shown) / columns))
+    figure, panels = _panels(len(shown), width=7.0, height=height, whole=whole, columns=columns)
+    looks = styles(verdict.datasets, most=NAME)
+    for place, (axes, pair) in enumerate(zip(panels, shown, strict=True)):
+        _gap(axes, pair, verdict, looks)
+        if place + columns < len(shown):
+            axes.set_xlabel("")
+    left = f"; {len(pairs) - len(shown)} more pairs are not drawn" if len(pairs) > len(shown) else ""
+    words = f"advantage in {metric_label(verdict.metric)}; bands: {100 * verdict.confidence:g}%, seed {verdict.seed}"
+    _foot(figure, words + left, whole)
+    return figure
+
+
+def ranking_figure(verdict: "Verdict", whole: Any = None) -> "Figure":
+    """A panel a compute: advantage over the mean of all datasets with its interval, best on top."""
+    rankings = verdict.headline.rankings
+    height = _ranking_height(verdict)
+    figure, panels = _panels(len(rankings), width=7.0, height=height, whole=whole, columns=min(RANKINGS, len(rankings)))
+    for axes, ranking in zip(panels, rankings, strict=True):
+        _ranking(axes, ranking, styles(verdict.datasets, most=NAME))
+    words = f"advantage over the mean of all datasets ({metric_label(verdict.metric)}), 1 = best rank"
+    _foot(figure, f"{words}; {100 * verdict.confidence:g}% intervals, seed {verdict.seed}; on the right P(best)", whole)
+    return figure
+
+
+def _ranking_height(verdict: "Verdict") -> float:
+    return (0.9 + 0.21 * len(verdict.datasets)) * math.ceil(len(verdict.headline.rankings) / RANKINGS)
+
+
+FIGURES: dict[str, Callable[["Verdict", Any], "Figure"]] = {
+    "laws": laws_figure,
+    "gaps": gaps_figure,
+    "ranking": ranking_figure,
+}
+
+
+def _sheet(verdict: "Verdict", drawn: dict[str, Callable[["Verdict", Any], "Figure"]]) -> "Figure":
+    """All figures under one another."""
+    from matplotlib.figure import Figure
+
+    pairs = min(MOST_GAPS, len(verdict.pairs))
+    heights = {
+        "laws": 4.0,
+        "gaps": 2.3 * max(1, math.ceil(pairs / 3)),
+        "ranking": 0.2 + _ranking_height(verdict),
+    }
+    chosen = [heights[name] for name in drawn]
+    sheet = Figure(figsize=(7.0, sum(chosen)), layout="constrained")
+    parts = sheet.subfigures(len(chosen), 1, height_ratios=chosen, squeeze=False)
+    for part, draw in zip(parts[:, 0], drawn.values(), strict=True):
+        draw(verdict, part)
+    return sheet
+
+
+def _panels(count: int, *, width: float, height: float, whole: Any, columns: int = 1) -> tuple["Figure", "list[Axes]"]:
+    """A figure of its own, or the part `whole` of one, with `count` panels."""
+    from matplotlib.figure import Figure
+
+    figure = whole if whole is not None else Figure(figsize=(width, height), layout="constrained")
+    grid = figure.subplots(max(1, math.ceil(count / columns)), columns, squeeze=False)
+    flat = list(grid.flat)
+    for spare in flat[count:]:
+        spare.remove()
+    return figure, flat[:count]
+
+
+def _save(figure: "Figure", file: Path, format: str) -> None:
+    undated = {"png": "Software", "svg": "Date", "pdf": "CreationDate"}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a script without a font is drawn as boxes
+        figure.savefig(file, format=format, dpi=DPI, metadata={undated[format]: None})
+
+
+def _best(verdict: "Verdict") -> list[str]:
+    return [ranked.dataset for ranked in verdict.ranking.order]
+
+
+def _prepare(axes: "Axes", x: Axis, y: Axis) -> None:
+    across = x, axes.xaxis, axes.set_xscale, axes.set_xlim
+    up = y, axes.yaxis, axes.set_yscale, axes.set_ylim
+    for axis, part, scale, limits in (across, up):
+        if axis.log:
+            scale("log")
+            part.set_minor_locator(_no_ticks())
+        ticks = axis.ticks()
+        part.set_ticks([value for value, _ in ticks], [words for _, words in ticks])
+        limits(axis.low, axis.high)
+    axes.set_xlabel(x.label)
+    axes.set_ylabel(y.label)
+
+
+def _no_ticks() -> Any:
+    from matplotlib.ticker import NullLocator
+
+    return NullLocator()
+
+
+def _span(axes: "Axes", low: float, high: float, colour: str = "#000", opacity: float = 0.045) -> None:
+    if 0 < low <= high and math.isfinite(high):
+        axes.axvspan(low, high, color=colour, alpha=opacity, linewidth=0)
+
+
+def _marker(look: Style) -> dict[str, Any]:
+    marks = {"marker": MARKERS[look.marker], "markersize": 4.5, "color": look.colour}
+    return marks | {"markeredgecolor": "white", "markeredgewidth": 0.5}
+
+
+def _law(axes: "Axes", curve: "Curve", measured: Sequence[float], look: Style) -> None:
     flops = np.asarray(curve.flops, dtype=float)
-    if not len(flops) or not measured:
+    if not len(flops):
         return
-    inside = (flops >= min(measured) * 0.999) & (flops <= max(measured) * 1.001)
-    first, last = (int(np.argmax(inside)), int(len(flops) - np.argmax(inside[::-1]))) if inside.any() else (0, 0)
-    for start, end, dash in ((0, first + 1, "6 4"), (first, last, None), (max(0, last - 1), len(flops), "6 4")):
-        chart.line(curve.flops[start:end], curve.median[start:end], look.colour, dash=dash, series=look.number)
+    median, low, high = (np.asarray(each, dtype=float) for each in (curve.median, curve.low, curve.high))
+    reach = 1e12 * max(1.0, float(np.nanmax(np.abs(np.where(np.isfinite(median), median, 0)), initial=0.0)))
+    held = np.isfinite(low) & np.isfinite(high) & (np.abs(low) < reach) & (np.abs(high) < reach)
+    axes.fill_between(flops, low, high, where=held, color=look.colour, alpha=0.15, linewidth=0)
+    ends = (min(measured) * 0.999, max(measured) * 1.001) if len(measured) else (-math.inf, math.inf)
+    inside = np.flatnonzero((flops >= ends[0]) & (flops <= ends[1]))
+    first, last = (int(inside[0]), int(inside[-1])) if len(inside) else (len(flops) - 1, len(flops) - 1)
+    parts = ((slice(0, first + 1), "--"), (slice(first, last + 1), "-"), (slice(last, None), "--"))
+    for part, dash in parts:
+        axes.plot(flops[part], median[part], color=look.colour, linewidth=1.3, linestyle=dash)
 
 
-def _point_hint(point: "Point") -> str:
-    return (
-        f"{shortened(point.dataset, 60)}\n{digits(point.value, 5)} at C = {power_of_ten(point.flops, 3)} FLOPs\n"
-        f"N = {compact(point.params)}, D = {compact(point.tokens)} tokens, scale {shortened(point.scale or '–', 30)}\n"
-        f"seed {'–' if point.seed is None else point.seed}, run {shortened(point.run_id, 20)}"
-    )
-
-
-def _thinned(points: Sequence["Point"]) -> Sequence["Point"]:
-    if len(points) <= MOST_POINTS:
-        return points
-    return [points[place] for place in np.linspace(0, len(points) - 1, MOST_POINTS).astype(int)]
-
-
-def advantage_of_cell(gap: Any, lower_is_better: bool) -> tuple[float, float, float]:
-    """A cell's gap (first - second as measured) as low, value, high of how much better the first is."""
-    if lower_is_better:
-        return -gap.high, -gap.value, -gap.low
-    return gap.low, gap.value, gap.high
-
-
-def gap_figure(pair: "Pair", result: "MetricResult", *, at: Sequence[float], looks: dict[str, Style]) -> Html:
-    """How much better the first of a pair is over compute: curve, band, cells that both have, zero line, crossing."""
-    look, curve = looks[pair.first], pair.gap_curve
-    cells = [(cell, advantage_of_cell(cell.gap, result.lower_is_better)) for cell in pair.cells]
-    shown = [flops for flops in at if pair.span.extrapolation(flops) <= 1000]
-    xs = [*curve.flops, *(cell.flops for cell, _ in cells), *shown, pair.span.low, pair.span.high]
-    ys = [0.0, *curve.median, *(value for _, ends in cells for value in ends)]
-    ys += [
+def _gap(axes: "Axes", pair: "Pair", verdict: "Verdict", looks: dict[str, Style]) -> None:
+    look = looks[pair.first]
+    curve = pair.gap_curve
+    cells = [(cell.flops, *advantage_of_cell(cell.gap, verdict.headline.lower_is_better)) for cell in pair.cells]
+    inside = [
         value
         for flops, low, high in zip(curve.flops, curve.low, curve.high, strict=True)
         if pair.span.low <= flops <= pair.span.high
         for value in (low, high)
     ]
-    x = axis_over(xs, COMPUTE, log=True, margin=0.03)
-    y = axis_over(ys, f"advantage in {metric_label(result.metric)}", margin=0.06, ticks_wanted=5)
-    title = f"{shortened(pair.first, 28)} over {shortened(pair.second, 28)}"
-    chart = Chart(x, y, width=548, height=320, title=title, left=70)
-    chart.span(pair.span.low, pair.span.high)
+    ys = [0.0, *curve.median, *(value for _, *ends in cells for value in ends), *inside]
+    xs = [*curve.flops, *(flops for flops, *_ in cells), pair.span.low, pair.span.high]
+    wide = math.log10(max(xs) / min(xs)) if min(xs) > 0 else 1
+    x = axis_over(xs, "C (FLOPs)", log=True, margin=0.03, ticks_wanted=4 if wide > 3 else 3)
+    _prepare(axes, x, axis_over(ys, "", margin=0.06, ticks_wanted=4))
+    powers = [(value, words) for value, words in x.ticks() if "·" not in words]
+    if len(powers) >= 2:  # a narrow panel has no room for more
+        axes.set_xticks([value for value, _ in powers], [words for _, words in powers])
+    _span(axes, pair.span.low, pair.span.high)
     if pair.crossing.at is not None and pair.crossing.p_none < 0.5:
-        found = pair.crossing.at
-        chart.span(found.low, found.high, "#E69F00", opacity=0.14)
-        chart.vertical(found.value, "#8a5f00", dash=None, label="lead changes")
-    for flops in shown:
-        chart.vertical(flops)
-    chart.band(curve.flops, curve.low, curve.high, look.colour)
-    own = [cell.flops for cell, _ in cells] or [pair.span.low, pair.span.high]
-    _law_line(chart, curve, own, Style(look.number, look.colour, look.marker))
-    chart.horizontal(0.0, width=1.4)
-    for cell, (low, value, high) in cells:
-        hint = (
-            f"{shortened(pair.first, 40)} − {shortened(pair.second, 40)} as measured: {estimate(cell.gap)}\n"
-            f"N = {compact(cell.params)}, D = {compact(cell.tokens)} tokens, C = {power_of_ten(cell.flops, 3)}\n"
-            f"runs {cell.runs_first} and {cell.runs_second}"
-        )
-        chart.point(cell.flops, value, look.colour, shape=look.marker, hint=hint, low=low, high=high)
-    return chart.render()
+        _span(axes, pair.crossing.at.low, pair.crossing.at.high, "#E69F00", 0.14)
+        axes.axvline(pair.crossing.at.value, color="#8a5f00", linewidth=0.8)
+    _law(axes, curve, [flops for flops, *_ in cells] or [pair.span.low, pair.span.high], look)
+    axes.axhline(0.0, color="#333", linewidth=0.9)
+    if cells:
+        flops, low, value, high = (np.array(each, dtype=float) for each in zip(*cells, strict=True))
+        spread = np.abs(np.stack([value - low, high - value]))
+        axes.errorbar(flops, value, yerr=spread, fmt="none", ecolor=look.colour, elinewidth=0.8)
+        axes.plot(flops, value, **_marker(look), linestyle="none")
+    axes.set_title(f"{look.shown}\nover {looks[pair.second].shown}", loc="left", fontsize=8)
+    axes.tick_params(labelsize=7)
 
 
-def loss_curve_figures(curves: pa.Table | None, *, looks: dict[str, Style]) -> list[Html]:
-    """A panel a scale, smallest first: training loss over tokens, trunks solid and decay branches thin."""
-    if curves is None or not curves.num_rows:
-        return []
-    scales = curves.group_by("scale").aggregate([("tokens", "max")]).sort_by([("tokens_max", "ascending")])
-    return [
-        _loss_panel(curves.filter(pc.equal(curves["scale"], scale)), str(scale), looks)
-        for scale in scales["scale"].to_pylist()
-        if scale is not None
-    ]
+def _ranking(axes: "Axes", ranking: "Ranking", looks: dict[str, Style]) -> None:
+    order = ranking.order
+    axes.axvline(0.0, color="#555", linewidth=0.9)
+    for place, ranked in enumerate(order):
+        gain, look = ranked.advantage, looks[ranked.dataset]
+        if all(math.isfinite(value) for value in (gain.low, gain.high)):
+            axes.plot([gain.low, gain.high], [place, place], color=look.colour, linewidth=1.2)
+        axes.plot([gain.value], [place], **_marker(look), linestyle="none")
+        beside = axes.get_yaxis_transform()
+        axes.text(1.01, place, probability(ranked.p_best), transform=beside, va="center", fontsize=7, color="#667085")
+    axes.set_yticks(range(len(order)), [f"{looks[ranked.dataset].shown}  {ranked.rank}" for ranked in order])
+    axes.set_ylim(len(order) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    far = f"\n×{digits(ranking.extrapolation, 2)} beyond the span" if ranking.extrapolation > 1.02 else ""
+    axes.set_title(f"C = {power_of_ten(ranking.at)}{far}", loc="left")
+    axes.tick_params(labelsize=8)
 
 
-def _loss_panel(curves: pa.Table, scale: str, looks: dict[str, Style]) -> Html:
-    keys = ["run_id", "dataset", "seed", "phase"]
-    lines = []
-    for group in _groups(curves, keys)[:MOST_CURVES]:
-        tokens, losses = _averaged(group["tokens"], group["loss"])
-        lines.append((group, tokens, losses))
-    shown = np.concatenate([losses[tokens >= tokens[-1] / SHOWN_RANGE] for _, tokens, losses in lines if len(tokens)])
-    low, high = (float(shown.min()), float(np.quantile(shown, 0.98))) if len(shown) else (1.0, 2.0)
-    y = axis_over([low, high], "training loss (nats/token)", log=True, ticks_wanted=5)
-    longest = max((float(tokens[-1]) for _, tokens, _ in lines if len(tokens)), default=1.0)
-    x = axis_over([longest / SHOWN_RANGE, longest], "training tokens", log=True, margin=0.02)
-    chart = Chart(x, y, width=548, height=290, title=f"scale {shortened(scale, 40)}")
-    for group, tokens, losses in lines:
-        look = looks.get(group["dataset"])
-        if look is None:
-            continue
-        branch = group["phase"] != "trunk"
-        hint = f"{shortened(group['dataset'], 60)}\n{shortened(group['phase'], 40)}, seed {group['seed']}"
-        chart.line(
-            tokens.tolist(),
-            losses.tolist(),
-            look.colour,
-            width=1.3,
-            dash="4 2" if branch else None,
-            opacity=0.8,
-            series=look.number,
-            hint=f"{hint}, run {shortened(group['run_id'], 20)}",
-        )
-    return chart.render()
-
-
-def _groups(curves: pa.Table, keys: list[str]) -> list[dict[str, Any]]:
-    """One entry a line: its keys, and tokens and losses as arrays in order of tokens."""
-    table = curves.select([*keys, "tokens", "loss"]).sort_by([(key, "ascending") for key in [*keys, "tokens"]])
-    if not table.num_rows:
-        return []
-    columns = [table[key].combine_chunks() for key in keys]
-    new = np.ones(table.num_rows, dtype=bool)
-    new[1:] = False
-    for column in columns:
-        codes = column.dictionary_encode(null_encoding="encode").indices.to_numpy(zero_copy_only=False)
-        new[1:] |= codes[1:] != codes[:-1]
-    starts = np.flatnonzero(new)
-    ends = np.append(starts[1:], table.num_rows)
-    tokens = table["tokens"].to_numpy().astype(float)
-    losses = table["loss"].to_numpy().astype(float)
-    return [
-        {key: column[start].as_py() for key, column in zip(keys, columns, strict=True)}
-        | {"tokens": tokens[start:end], "loss": losses[start:end]}
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
-    ]
-
-
-def _averaged(tokens: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means over BINS_OF_CURVE ranges of equal ratio of tokens; what cannot be drawn is left out."""
-    usable = np.isfinite(losses) & (losses > 0) & (tokens > 0)
-    tokens, losses = tokens[usable], losses[usable]
-    if len(tokens) <= BINS_OF_CURVE:
-        return tokens, losses
-    place = np.log(tokens / tokens[0]) / (math.log(tokens[-1] / tokens[0]) or 1.0) * (BINS_OF_CURVE - 1)
-    bins = np.floor(place).astype(int)
-    counts = np.bincount(bins, minlength=BINS_OF_CURVE)
-    held = counts > 0
-    return (
-        (np.bincount(bins, tokens, BINS_OF_CURVE)[held] / counts[held]),
-        (np.bincount(bins, losses, BINS_OF_CURVE)[held] / counts[held]),
-    )
-
-
-def histogram_figure(rule: str, histogram: dict[str, Any], *, width: float = 358, height: float = 200) -> Html:
-    """Documents by signal, the rule's threshold as a line; the losing side is coloured."""
-    low, high, counts = float(histogram["low"]), float(histogram["high"]), histogram["counts"]
-    bins = len(counts) - 2
-    step = (high - low) / bins if high > low else 1.0
-    outside = 1.5 * step
-    edges = [(low - outside - step, low - outside)]
-    edges += [(low + number * step, low + (number + 1) * step) for number in range(bins)]
-    edges += [(high + outside, high + outside + step)]
-    most = max(counts, default=0)
-    x = Axis(low - outside - 1.5 * step, high + outside + 1.5 * step, histogram["signal"], ticks_wanted=5)
-    y = Axis(0.5, max(2, most) * 1.8, "documents", log=True, ticks_wanted=4, counts=True)
-    chart = Chart(x, y, width=width, height=height, title=rule, left=58)
-    names = ["below the range", *[""] * bins, "above the range"]
-    for (start, end), number, name in zip(edges, counts, names, strict=True):
-        where = name or f"{digits(start, 3)} to {digits(end, 3)}"
-        fill = _fill(histogram, start, end, is_last=end >= high)
-        chart.bar(start, end, number, fill, base=0.5, hint=f"{where}: {count(number)} documents")
-    for bound, word in ((histogram["at_least"], "≥"), (histogram["at_most"], "≤")):
-        if bound is not None:
-            chart.vertical(min(max(bound, x.low), x.high), "#222", dash=None, label=f"{word} {brief(bound)}")
-    return chart.render()
-
-
-def _fill(histogram: dict[str, Any], start: float, end: float, *, is_last: bool) -> str:
-    """The colour of a bin: all of it kept, all of it lost, or the bound inside. The last bin holds its end, too."""
-    low, high = histogram["at_least"], histogram["at_most"]
-    if (low is not None and (end < low or (end == low and not is_last))) or (high is not None and start > high):
-        return LOST
-    if (low is not None and start < low) or (high is not None and high < end):
-        return PARTLY
-    return KEPT
+def _foot(figure: Any, words: str, whole: Any) -> None:
+    """What the figure rests on, in small print under it."""
+    if whole is None:
+        figure.supxlabel(words, fontsize=7, color="#667085", x=0.01, ha="left")
+    else:
+        figure.suptitle(words, fontsize=7, color="#667085", x=0.01, ha="left")

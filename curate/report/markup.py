@@ -69,7 +69,7 @@ _UNSEEN = re.compile(
 
 def legible(text: object, most: int = 600) -> str:
     """A sentence that may hold names from data: words of more than WORD characters and the whole are cut short."""
-    return shortened(_LONG_WORD.sub(lambda found: shortened(found.group(), WORD), str(text)), most)
+    return shortened(_LONG_WORD.sub(lambda found: middled(found.group(), WORD), str(text)), most)
 
 
 def visible(text: str) -> str:
@@ -78,6 +78,8 @@ def visible(text: str) -> str:
     Control characters, direction marks and other unseen ones become `⟨U+202E⟩`, lone surrogates and noncharacters
     U+FFFD. Joiners stay: scripts need them. Safe to print on a terminal, too.
     """
+    if text.isascii() and text.isprintable():
+        return text  # nearly all there is
     return _UNSEEN.sub(_sign, text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
@@ -92,6 +94,15 @@ def shortened(text: object, most: int) -> str:
     """At most `most` characters of `text`; an ellipsis stands for the rest."""
     whole = str(text)
     return whole if len(whole) <= most else whole[: most - 1] + "…"
+
+
+def middled(text: object, most: int) -> str:
+    """At most `most` characters of `text`, of its beginning and its end: names often differ only there."""
+    whole = str(text)
+    if len(whole) <= most:
+        return whole
+    tail = (most - 1) // 2
+    return f"{whole[: most - 1 - tail]}…{whole[len(whole) - tail :]}"
 
 
 def data_block(name: str, value: Any) -> Html:

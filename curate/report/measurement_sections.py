@@ -1,4 +1,4 @@
-"""What the page shows of the measurements: the table over seeds, its download as CSV, the loss curves."""
+"""What the page shows of the measurements: the table over seeds, the loss curves."""
 
 from typing import TYPE_CHECKING
 
@@ -6,10 +6,12 @@ import pyarrow as pa
 
 from curate.report.elements import aside, cell, name_of, note, number, table
 from curate.report.elements import row as table_row
-from curate.report.figures import Style, direction, loss_curve_figures, metric_label
-from curate.report.markup import Html, data_block, join, shortened, tag
-from curate.report.numbers import compact, digits, power_of_ten
-from curate.report.tables import MeasurementRow, Spread, as_csv, measurement_rows, metrics_of
+from curate.report.interactive import figure
+from curate.report.looks import Style, direction, metric_label
+from curate.report.markup import Html, join, shortened, tag
+from curate.report.numbers import amount, digits, power_of_ten
+from curate.report.tables import MeasurementRow, Spread, measurement_rows, metrics_of
+from curate.report.training_plots import loss_curve_plots
 
 if TYPE_CHECKING:
     from curate.comparator.verdict import Verdict
@@ -17,22 +19,20 @@ if TYPE_CHECKING:
 MOST_ROWS = 1000
 """Rows shown; the download holds all."""
 MOST_METRICS = 8
-MOST_CSV_BYTES = 2_000_000
-"""Above that the page would grow too heavy; the table lies beside it as Parquet."""
 
 
 def measurements_section(
     measurements: pa.Table | None, curves: pa.Table | None, verdict: "Verdict | None", looks: dict[str, Style]
 ) -> Html:
-    """Table, download, loss curves."""
+    """Table, loss curves."""
     rows = measurement_rows(measurements)
     if measurements is None or not rows:
         return tag("p", "There are no measurements.")
-    return join([_table(rows, verdict, looks), _download(measurements), _curves(curves, looks)])
+    return join([_table(rows, verdict, looks), _curves(curves, looks)])
 
 
 def _table(rows: list[MeasurementRow], verdict: "Verdict | None", looks: dict[str, Style]) -> Html:
-    metrics = metrics_of(rows)
+    metrics = in_order(metrics_of(rows), verdict)
     factors = any(row.learning_rate_factor != 1.0 for row in rows)
     heads: list[object] = ["dataset", "scale", "N (parameters)", "D (tokens)", "C (FLOPs)"]
     heads += ["learning rate"] if factors else []
@@ -51,14 +51,22 @@ def _table(rows: list[MeasurementRow], verdict: "Verdict | None", looks: dict[st
     )
 
 
+def in_order(metrics: list[str], verdict: "Verdict | None") -> list[str]:
+    """What was compared first, then its parts, then the others."""
+    if verdict is None:
+        return metrics
+    own = [verdict.metric, *(result.metric for result in verdict.others)]
+    return [metric for metric in own if metric in metrics] + [metric for metric in metrics if metric not in own]
+
+
 def _row(row: MeasurementRow, metrics: list[str], factors: bool, looks: dict[str, Style]) -> Html:
     runs = max((spread.runs for spread in row.values.values()), default=0)
     factor = row.learning_rate_factor
     return table_row(
         cell(name_of(row.dataset, looks), None if row.cooled_down else "*"),
         cell(shortened(row.scale or "–", 40)),
-        number(compact(row.params), sort=row.params),
-        number(compact(row.tokens), sort=row.tokens),
+        number(amount(row.params), sort=row.params),
+        number(amount(row.tokens), sort=row.tokens),
         number(power_of_ten(row.flops, 3), sort=row.flops),
         number(f"×{digits(factor, 2)}", sort=factor) if factors else None,
         number(runs),
@@ -73,22 +81,14 @@ def _value(spread: Spread | None) -> Html:
     return number(digits(spread.mean, 5), deviation, sort=spread.mean)
 
 
-def _download(measurements: pa.Table) -> Html:
-    written = as_csv(measurements)
-    count = f"{measurements.num_rows:,}"
-    if len(written) > MOST_CSV_BYTES:
-        return note(f"The table has {count} rows, too many for this page; take the Parquet file beside it.")
-    button = tag("button", f"Download all {count} measurements as CSV", attributes={"type": "button", "id": "download"})
-    return join([tag("p", button), data_block("measurements-csv", written)])
-
-
 def _curves(curves: pa.Table | None, looks: dict[str, Style]) -> Html | None:
-    panels = loss_curve_figures(curves, looks=looks)
-    if not panels:
+    plots = loss_curve_plots(curves, looks=looks)
+    if not plots:
         return None
     words = (
         "Training loss in nats a token of the study's tokenizer, averaged over ranges of tokens. Solid: runs at the "
         "stable learning rate; dashed: decay branches, whose ends are the measured budgets. Each dataset is judged on "
         "its own text here: losses of different datasets say nothing about which is better."
     )
+    panels = [figure(f"loss-{place}", plot) for place, plot in enumerate(plots)]
     return join([tag("h3", "Loss curves"), note(words), tag("div.grid", panels)])

@@ -21,6 +21,11 @@ def compact(value: float | None, figures: int = 3) -> str:
     return digits(value, figures)
 
 
+def amount(value: float | None, figures: int = 3) -> str:
+    """Parameters or tokens, `1.23B`: a billion is a B where models are named so."""
+    return compact(value, figures).replace("G", "B")
+
+
 def brief(value: float | None, figures: int = 3) -> str:
     """`compact` without idle zeros: `0.65`, `50`, `1k`; for thresholds and ticks."""
     shown = compact(value, figures)

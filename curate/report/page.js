@@ -1,27 +1,85 @@
-// The page reads without this; it adds hints at the pointer, sorting, hiding of datasets, and the download.
+// Draws the figures with plotly from the data beside them; adds sorting, hiding of datasets, downloads. The tables of
+// the page read without it.
 "use strict";
-addEventListener("error", (event) => {
+const failed = (words) => {
   const box = document.getElementById("script-error");
-  box.textContent = "A script of this page failed: " + event.message + ". The content below is complete without it.";
+  box.textContent = "A script of this page failed: " + words + ". The tables below are complete without it.";
   box.hidden = false;
-});
+};
+addEventListener("error", (event) => failed(event.message));
+addEventListener("unhandledrejection", (event) => failed(String(event.reason)));
 
-// Hints: what SVG keeps in <title> appears at once, in our own box.
-const tip = document.getElementById("tip");
-for (const title of document.querySelectorAll("svg title")) {
-  const shape = title.parentNode;
-  shape.dataset.hint = title.textContent;
-  title.remove();
+const CONFIG = {
+  displaylogo: false,
+  displayModeBar: "hover",
+  responsive: true,
+  logging: 0,
+  modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+  toImageButtonOptions: { format: "png", scale: 2 },
+};
+
+// Datasets: which of them the legend shows.
+const buttons = [...document.querySelectorAll("button[data-toggle]")];
+const hidden = () => new Set(buttons.filter((b) => b.getAttribute("aria-pressed") !== "true").map((b) => b.dataset.toggle));
+const seriesOf = (trace) => (trace.meta && trace.meta.series !== undefined ? String(trace.meta.series) : null);
+const withVisibility = (data) => {
+  const off = hidden();
+  return data.map((trace) => (off.has(seriesOf(trace)) ? { ...trace, visible: false } : trace));
+};
+
+// Figures: one after another, those in folded parts when they are unfolded.
+const figures = new Map();
+const draw = (place, number) => {
+  const found = JSON.parse(document.getElementById(place.id + "-data").textContent);
+  const chosen = Array.isArray(found) ? found[number || 0] : found;
+  if (!figures.has(place)) place.replaceChildren();
+  figures.set(place, number || 0);
+  return Plotly.react(place, withVisibility(chosen.data), chosen.layout, CONFIG).then(() => (place.dataset.drawn = "yes"));
+};
+const places = [...document.querySelectorAll("div.plot")];
+const unfolded = (place) => !figures.has(place) && !place.closest("details:not([open])");
+const drawAll = () => {
+  const place = places.find(unfolded);
+  if (place) {
+    draw(place);
+    setTimeout(drawAll);
+  }
+};
+drawAll();
+addEventListener("toggle", drawAll, true);
+addEventListener("beforeprint", () => places.filter(unfolded).forEach((place) => draw(place)));
+for (const chooser of document.querySelectorAll("select[data-chooses]")) {
+  chooser.addEventListener("change", () => draw(document.getElementById(chooser.dataset.chooses), Number(chooser.value)));
 }
-addEventListener("pointermove", (event) => {
-  const shape = event.target.closest ? event.target.closest("[data-hint]") : null;
-  tip.hidden = !shape;
-  if (!shape) return;
-  tip.textContent = shape.dataset.hint;
-  const across = Math.min(event.pageX + 14, document.documentElement.scrollWidth - tip.offsetWidth - 8);
-  tip.style.left = Math.max(4, across) + "px";
-  tip.style.top = event.pageY + 16 + "px";
-});
+const showSeries = () => {
+  const off = hidden();
+  for (const place of figures.keys()) {
+    const numbered = (place.data || []).map((trace, number) => [seriesOf(trace), number]).filter(([series]) => series !== null);
+    const set = (visible) => {
+      const chosen = numbered.filter(([series]) => off.has(series) !== visible).map(([, number]) => number);
+      return chosen.length ? Plotly.restyle(place, { visible }, chosen) : null;
+    };
+    set(true);
+    set(false);
+  }
+};
+const press = (button, shown) => button.setAttribute("aria-pressed", String(shown));
+for (const button of buttons) {
+  button.addEventListener("click", () => {
+    press(button, button.getAttribute("aria-pressed") !== "true");
+    showSeries();
+  });
+  button.addEventListener("dblclick", () => {
+    buttons.forEach((other) => press(other, other === button));
+    showSeries();
+  });
+}
+for (const button of document.querySelectorAll("button[data-show]")) {
+  button.addEventListener("click", () => {
+    buttons.forEach((other) => press(other, button.dataset.show === "all" || other.hasAttribute("data-leading")));
+    showSeries();
+  });
+}
 
 // Sorting: by data-sort where a cell has it, else by its text; a second press turns the order round.
 const valueOf = (row, place) => {
@@ -50,23 +108,31 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// Datasets: a press on the legend hides or shows their lines and points everywhere.
-for (const button of document.querySelectorAll("button[data-toggle]")) {
-  button.addEventListener("click", () => {
-    const shown = button.getAttribute("aria-pressed") !== "true";
-    button.setAttribute("aria-pressed", String(shown));
-    for (const mark of document.querySelectorAll(`[data-series="${button.dataset.toggle}"]`)) mark.classList.toggle("off", !shown);
-  });
+// Hints of small drawings: what SVG keeps in <title> appears at once, in our own box.
+const tip = document.getElementById("tip");
+for (const title of document.querySelectorAll("main svg title")) {
+  const shape = title.parentNode;
+  shape.dataset.hint = title.textContent;
+  title.remove();
 }
+addEventListener("pointermove", (event) => {
+  const shape = event.target.closest ? event.target.closest("[data-hint]") : null;
+  tip.hidden = !shape;
+  if (!shape) return;
+  tip.textContent = shape.dataset.hint;
+  const across = Math.min(event.pageX + 14, document.documentElement.scrollWidth - tip.offsetWidth - 8);
+  tip.style.left = Math.max(4, across) + "px";
+  tip.style.top = event.pageY + 16 + "px";
+});
 
-// Download: the table as it was measured.
-const download = document.getElementById("download");
-if (download) {
-  download.addEventListener("click", () => {
-    const text = JSON.parse(document.getElementById("measurements-csv").textContent);
+// Downloads: what stands in the page, as it was measured and judged.
+for (const button of document.querySelectorAll("button[data-download]")) {
+  button.addEventListener("click", () => {
+    const held = JSON.parse(document.getElementById(button.dataset.download).textContent);
+    const text = typeof held === "string" ? held : JSON.stringify(held, null, 1);
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-    link.download = "measurements.csv";
+    link.href = URL.createObjectURL(new Blob([text], { type: button.dataset.kind }));
+    link.download = button.dataset.file;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   });

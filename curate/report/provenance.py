@@ -5,7 +5,7 @@ from typing import Any
 
 from curate.report.content import DatasetContent, StudyContent
 from curate.report.elements import cell, code, head, name_of, note, number, row, table
-from curate.report.figures import Style
+from curate.report.looks import Style
 from curate.report.markup import Html, join, shortened, tag
 from curate.report.numbers import count, duration
 

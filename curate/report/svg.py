@@ -1,29 +1,15 @@
-"""Charts as inline SVG: axes with ticks, lines, bands, points, spans. Static markup: no script, no network.
+"""Small drawings as inline SVG: histograms, and glyphs in the cells of tables. Static markup: no script, no network.
 
 A `Chart` maps data to pixels; marks are added in drawing order and clipped to the plot. What is not finite, or not
-positive on a log axis, is left out. Series carry `data-series`, so that the page's script can hide them by the legend.
+positive on a log axis, is left out. Large figures are plotly's (plots.py).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from functools import cache
 
 from curate.report.axes import Axis, Number
 from curate.report.markup import Html, join, shortened, tag
-
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
-"""Okabe and Ito's colours for all kinds of colour vision, without the yellow that vanishes on white."""
-MARKERS = ("circle", "square", "triangle", "diamond", "inverted", "cross")
-
-
-def colour(number: int) -> str:
-    """The colour of series `number`."""
-    return PALETTE[number % len(PALETTE)]
-
-
-def marker(number: int) -> str:
-    """The marker of series `number`; colours and markers repeat at different steps, so that 24 pairs differ."""
-    return MARKERS[number % len(MARKERS)]
 
 
 @dataclass
@@ -62,87 +48,6 @@ class Chart:
             return None
         return _near(across) * self.plot_width, (1 - _near(up)) * self.plot_height
 
-    def line(
-        self,
-        xs: Sequence[Number],
-        ys: Sequence[Number],
-        stroke: str,
-        *,
-        width: float = 2,
-        dash: str | None = None,
-        series: object = None,
-        opacity: float | None = None,
-        hint: str | None = None,
-    ) -> None:
-        """A line through the points, broken where one cannot be drawn."""
-        for run in _runs(self.at(x, y) for x, y in zip(xs, ys, strict=True)):
-            self.marks.append(
-                tag(
-                    "path",
-                    *_hint(hint),
-                    attributes={
-                        "d": _path(run),
-                        "fill": "none",
-                        "stroke": stroke,
-                        "stroke-width": width,
-                        "stroke-dasharray": dash,
-                        "stroke-linejoin": "round",
-                        "stroke-opacity": opacity,
-                        "data-series": series,
-                    },
-                )
-            )
-
-    def band(
-        self,
-        xs: Sequence[Number],
-        lows: Sequence[Number],
-        highs: Sequence[Number],
-        fill: str,
-        *,
-        opacity: float = 0.16,
-        series: object = None,
-    ) -> None:
-        """The area between two lines."""
-        pairs = [(self.at(x, low), self.at(x, high)) for x, low, high in zip(xs, lows, highs, strict=True)]
-        for run in _runs(None if a is None or b is None else (a, b) for a, b in pairs):
-            outline = [high for _, high in run] + [low for low, _ in reversed(run)]
-            self.marks.append(
-                tag(
-                    "path",
-                    attributes={
-                        "d": _path(outline) + "Z",
-                        "fill": fill,
-                        "fill-opacity": opacity,
-                        "data-series": series,
-                        "class": "band",
-                    },
-                )
-            )
-
-    def point(
-        self,
-        x: Number,
-        y: Number,
-        fill: str,
-        *,
-        shape: str = "circle",
-        hint: str | None = None,
-        series: object = None,
-        radius: float = 4,
-        low: Number = None,
-        high: Number = None,
-    ) -> None:
-        """A marker, with an error bar from low to high where these are given."""
-        place = self.at(x, y)
-        if place is None:
-            return
-        ends = self.at(x, low), self.at(x, high)
-        if ends[0] and ends[1]:
-            self.marks.append(_stroke(place[0], ends[0][1], place[0], ends[1][1], fill, series=series, width=1.2))
-        drawn = {"d": _marker_path(shape, *place, radius), "fill": fill, "stroke": "#fff", "stroke-width": 0.8}
-        self.marks.append(tag("path.point", *_hint(hint), attributes=drawn | {"data-series": series}))
-
     def bar(self, low: float, high: float, value: float, fill: str, *, base: float = 0.0, hint: str = "") -> None:
         """A bar over [low, high] on the x axis, from `base` up to `value`."""
         start, end = self.at(low, value), self.at(high, base)
@@ -161,27 +66,6 @@ class Chart:
                 },
             )
         )
-
-    def span(self, low: float, high: float, fill: str = "#000", *, opacity: float = 0.045) -> None:
-        """A shaded range of the x axis, behind whatever comes later."""
-        start, end = self.x.place(low), self.x.place(high)
-        if start is None or end is None:
-            return
-        start, end = max(0.0, start), min(1.0, end)
-        if end > start:
-            self.marks.append(
-                tag(
-                    "rect",
-                    attributes={
-                        "x": start * self.plot_width,
-                        "y": 0,
-                        "width": (end - start) * self.plot_width,
-                        "height": self.plot_height,
-                        "fill": fill,
-                        "fill-opacity": opacity,
-                    },
-                )
-            )
 
     def vertical(self, x: Number, stroke: str = "#555", *, dash: str | None = "2 3", label: str = "") -> None:
         """A vertical line over the whole plot, with a word at its top."""
@@ -204,13 +88,6 @@ class Chart:
                     },
                 )
             )
-
-    def horizontal(self, y: Number, stroke: str = "#333", *, dash: str | None = None, width: float = 1) -> None:
-        """A horizontal line over the whole plot."""
-        up = self.y.place(y)
-        if up is not None and 0 <= up <= 1:
-            height = (1 - up) * self.plot_height
-            self.marks.append(_stroke(0, height, self.plot_width, height, stroke, dash=dash, width=width))
 
     def render(self) -> Html:
         """The finished SVG element."""
@@ -280,6 +157,7 @@ class Chart:
         )
 
 
+@cache
 def key(shape: str, fill: str) -> Html:
     """A line with its marker, for a legend."""
     drawn = {"d": _marker_path(shape, 13, 7, 4.2), "fill": fill, "stroke": "#fff", "stroke-width": 0.8}
@@ -324,6 +202,19 @@ def interval_of(
     return tag("svg.bar", drawn, attributes=size)
 
 
+def dots_of(values: Sequence[Number], axis: Axis, fill: str, *, width: float = 220, height: float = 18) -> Html:
+    """Single values as dots on a line, for a table's cell; cells that share an axis can be compared."""
+    middle = height / 2
+    drawn = [_stroke(0, middle, width, middle, "#e4e6ea")]
+    for value in values:
+        place = axis.place(value)
+        if place is not None and -0.001 <= place <= 1.001:
+            shape = {"d": _marker_path("circle", place * width, middle, 3.4), "fill": fill, "fill-opacity": 0.75}
+            drawn.append(tag("path", attributes=shape))
+    size = {"width": width, "height": height, "viewBox": f"0 0 {width:g} {height:g}", "aria-hidden": "true"}
+    return tag("svg.bar", drawn, attributes=size)
+
+
 def _near(place: float) -> float:
     return max(-20.0, min(21.0, place))
 
@@ -341,29 +232,14 @@ def _stroke(
     *,
     width: float = 1,
     dash: str | None = None,
-    series: object = None,
 ) -> Html:
     ends = {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
-    look = {"stroke": stroke, "stroke-width": width, "stroke-dasharray": dash, "data-series": series}
+    look = {"stroke": stroke, "stroke-width": width, "stroke-dasharray": dash}
     return tag("line", attributes=ends | look)
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-
-
-Place = TypeVar("Place")
-
-
-def _runs(points: Iterable[Place | None]) -> list[list[Place]]:
-    """Stretches of two or more points without a gap."""
-    runs: list[list[Place]] = [[]]
-    for point in points:
-        if point is None:
-            runs.append([])
-        else:
-            runs[-1].append(point)
-    return [run for run in runs if len(run) > 1]
 
 
 _SHAPES = {

@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from curate.report.content import DatasetContent, StudyContent
-from curate.report.figures import direction, metric_label
+from curate.report.looks import direction, metric_label
 from curate.report.markup import legible, shortened, visible
 from curate.report.numbers import (
-    compact,
+    amount,
     count,
     digits,
     estimate,
@@ -86,7 +86,7 @@ def funnel(name: str, rows: Sequence[dict[str, Any]], words: str = "") -> Table:
 
 
 def _dataset(dataset: DatasetContent) -> Table:
-    tokens = f", {compact(dataset.tokens)} tokens" if dataset.tokens is not None else ""
+    tokens = f", {amount(dataset.tokens)} tokens" if dataset.tokens is not None else ""
     return funnel(
         dataset.name, dataset.funnel, f", {size(dataset.text_bytes)} of text{tokens}, {dataset.fingerprint[:12]}"
     )
@@ -123,7 +123,7 @@ def _measurements(content: StudyContent) -> Table | None:
         ]
         factor = "" if row.learning_rate_factor == 1.0 else f" (lr ×{digits(row.learning_rate_factor, 2)})"
         scale = plain(f"{row.scale or '–'}{factor}", 24)
-        numbers = [compact(row.params), compact(row.tokens), power_of_ten(row.flops, 3), str(runs)]
+        numbers = [amount(row.params), amount(row.tokens), power_of_ten(row.flops, 3), str(runs)]
         table.add_row(plain(row.dataset, 24), scale, *numbers, *values)
     if len(rows) > ROWS_SHOWN:
         table.caption = f"{len(rows) - ROWS_SHOWN} more rows on the page"

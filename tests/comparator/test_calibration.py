@@ -1,41 +1,65 @@
 """Known truth: intervals cover what they claim, equal datasets stay undecided, real gaps are decided.
 
-Quick versions run always, with bounds that their number of worlds allows; the claims come from the slow ones.
-Measured over 2,000 worlds each: coverage .937 to .970 (95% intervals), some equal pair of three decided in .028
-(one seed only: .045), a gap of four noise standard deviations decided in .99. Over 150 worlds, through `compare`:
-extrapolated x10 and x100 the intervals cover .987 and .993.
-Not held: two datasets with one seed each were decided wrongly in .062 of 500 equal worlds (nominal .05). The priors of
-the noise model were tuned on this family of worlds, so real ladders may calibrate worse.
+Quick versions run always, with bounds that their number of worlds allows. The claims are 2,000 worlds a row, run by
+benchmarks/comparator/calibration.py and kept in calibration.json beside it, rows that the model was set on told apart
+from rows held out: `test_the_kept_result_meets_its_bars` reads it.
 """
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from curate.comparator import compare
-from tests.comparator.worlds import Figures, Source, ladder, simulate
+from tests.comparator.worlds import (
+    DEMO_ONE_SEED,
+    Noise,
+    Source,
+    bad_rung,
+    fixed,
+    ladder,
+    one_outlier,
+    population,
+    simulate,
+)
 
+KEPT = Path(__file__).resolve().parents[2] / "benchmarks" / "comparator" / "calibration.json"
 NOISE = 0.03
-EQUAL = {"a": Source(), "b": Source(), "c": Source()}
-FOUR_SIGMA = {"a": Source(), "b": Source(), "c": Source(E=0.8 + 4 * NOISE)}
-BY_TOKENS_AND_SIZE = {"a": Source(), "b": Source(B=1.3), "c": Source(A=1.0)}
-BY_EXPONENT = {"a": Source(), "b": Source(beta=0.35), "c": Source(alpha=0.25)}
-RISING = {"0.12M": 0.6, "0.35M": 0.9, "1M": 1.2, "3.2M": 1.5}
+EQUAL = fixed({"a": Source(), "b": Source(), "c": Source()})
+FOUR_SIGMA = fixed({"a": Source(), "b": Source(), "c": Source(E=0.8 + 4 * NOISE)})
+CHANGING = fixed({"a": Source(), "b": Source(B=1.3), "c": Source(A=1.0)})
 
 
 def test_equal_datasets_are_seldom_decided_and_intervals_cover() -> None:
-    found = simulate(EQUAL, worlds=120, seed=1)
+    found = simulate(EQUAL, worlds=120, seed=1, bootstraps=300)
     assert found.false_decided <= 0.09  # .05 and two standard errors of 120 worlds
     assert 0.92 <= found.coverage <= 1.0
 
 
+def test_two_datasets_with_one_seed_are_seldom_decided() -> None:
+    found = simulate(fixed({"a": Source(), "b": Source()}), worlds=120, seed=1, bootstraps=300, rungs=DEMO_ONE_SEED)
+    assert found.false_decided <= 0.09
+
+
 def test_a_gap_of_four_sigma_is_decided() -> None:
-    found = simulate(FOUR_SIGMA, worlds=60, seed=2)
+    found = simulate(FOUR_SIGMA, worlds=60, seed=2, bootstraps=300)
     assert found.decided >= 0.8
     assert found.false_decided <= 0.1
 
 
 def test_gaps_that_change_with_size_are_covered() -> None:
-    assert simulate(BY_TOKENS_AND_SIZE, worlds=60, seed=3, noise=0.01).coverage >= 0.88
+    assert simulate(CHANGING, worlds=80, seed=3, noise=Noise(0.01), bootstraps=300).coverage >= 0.88
+
+
+@pytest.mark.parametrize("spoil", [one_outlier, bad_rung])
+def test_intervals_leave_room_for_what_went_wrong(spoil) -> None:  # type: ignore[no-untyped-def]
+    assert simulate(EQUAL, worlds=80, seed=4, spoil=spoil, bootstraps=300).coverage >= 0.87
+
+
+def test_probabilities_come_true_where_laws_are_drawn_at_random() -> None:
+    """240 pairs in ten bins: chance alone gives about .05."""
+    assert simulate(population(3), worlds=80, seed=5, bootstraps=300).reliability <= 0.1
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.03, 0.05])
@@ -51,61 +75,31 @@ def test_a_corpus_against_its_shuffled_self_is_decided(noise: float) -> None:
 
 def test_two_halves_of_one_corpus_are_left_undecided() -> None:
     verdicts = [
-        compare(ladder({"one": Source(), "other": Source()}, rng=np.random.default_rng(seed)), bootstraps=400)
-        for seed in range(20)
+        compare(ladder({"one": Source(), "other": Source()}, rng=np.random.default_rng(seed)), bootstraps=200)
+        for seed in range(12)
     ]
-    assert sum(v.pairs[0].comparisons[0].decided for v in verdicts) <= 3
+    assert sum(v.pairs[0].comparisons[0].decided for v in verdicts) <= 2
 
 
-def within(found: Figures, low: float, high: float) -> bool:
-    print(found)
-    return low <= found.coverage <= high
+MISSED = {
+    "equal, loose branches": "coverage .972 (standard error .003): too wide where branches vary on their own",
+    "DataDecide's ladder, 6 equal": "coverage .973 (standard error .001): too wide for equal datasets with many runs",
+    "open-sci-ref's ladder, 8 equal": "some of 28 pairs decided in .055 of the worlds (standard error .005)",
+    "over-training ladder, large models": "reliability .048: P takes gaps of any size as equally likely; here "
+    "half are below two thirds of the noise, and a stated .92 came true in .83",
+}
+"""Rows of the kept result that miss a bar, and by how much."""
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"noise": 0.01}, {"noise": 0.05}, {"rho": 0.5}, {"rho": 0.95}],
-    ids=["plain", "little_noise", "much_noise", "loose_branches", "tight_branches"],
-)
-def test_two_thousand_equal_worlds(options: dict[str, float]) -> None:
-    found = simulate(EQUAL, worlds=2000, seed=11, **options)
-    assert within(found, 0.93, 0.975)
-    assert found.false_decided <= 0.05
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("sources", [BY_TOKENS_AND_SIZE, BY_EXPONENT], ids=["amplitudes", "exponents"])
-@pytest.mark.parametrize("noise", [0.01, 0.03])
-def test_two_thousand_unequal_worlds(sources: dict[str, Source], noise: float) -> None:
-    found = simulate(sources, worlds=2000, seed=12, noise=noise)
-    assert within(found, 0.93, 0.975)
-    assert found.false_decided <= 0.05
-    assert found.reliability < 0.05
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_two_thousand_worlds_with_a_gap_of_four_sigma() -> None:
-    found = simulate(FOUR_SIGMA, worlds=2000, seed=13)
-    assert within(found, 0.93, 0.98)
-    assert found.decided >= 0.8
-    assert found.reliability < 0.03
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize(
-    "options",
-    [{"degrees": 3.0}, {"noise_by_size": RISING}, {"seeds": {}}],
-    ids=["heavy_tails", "noise_rises_with_size", "one_seed"],
-)
-def test_two_thousand_worlds_where_the_noise_model_is_wrong(options: dict[str, object]) -> None:
-    found = simulate(EQUAL, worlds=2000, seed=14, **options)  # type: ignore[arg-type]
-    assert within(found, 0.90, 1.0)
-    assert found.false_decided <= 0.08
+def test_the_kept_result_meets_its_bars() -> None:
+    """Every row of calibration.json, 2,000 worlds each, but for the misses that are owned up to here."""
+    rows = json.loads(KEPT.read_text())["rows"]
+    assert {row["set"] for row in rows} == {"tuned", "held out"}
+    assert min(row["worlds"] for row in rows) >= 2000
+    assert {row["name"] for row in rows if row["missed"]} == set(MISSED)
+    for row in rows:
+        for name, low, high in row["bars"]:
+            assert (low <= row["figures"][name] <= high) or row["missed"], row["name"]
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import pytest
 
 from curate.comparator import Verdict, compare, read_results
 from curate.errors import MeasurementError, MismatchError
-from tests.comparator.worlds import Source, ladder
+from tests.comparator.worlds import DEMO, Source, ladder
 
 DATA = Path(__file__).parent / "data"
 THREE = {"full": Source(), "heuristics": Source(E=0.95), "raw": Source(E=1.2, B=1.4)}
@@ -99,10 +99,10 @@ def test_the_advice_on_more_runs_is_enough_when_followed() -> None:
         now = compare(table(sources, seed=seed), bootstraps=300).pairs[0].comparisons[0]
         if now.decided or now.more_runs is None or now.gap.value < 0.04:
             continue
-        each = now.more_runs.runs // 2
-        seeds = {"0.12M": 3, "0.35M": 1, "1M": 1, "3.2M": 1}
-        seeds[now.more_runs.scale] += each
-        decided.append(compare(table(sources, seed=seed, seeds=seeds), bootstraps=300).pairs[0].comparisons[0].decided)
+        each, scale = now.more_runs.runs // 2, now.more_runs.scale
+        rungs = [dataclasses.replace(r, seeds=r.seeds + each * (r.name == scale)) for r in DEMO]
+        assert sum(r.seeds for r in rungs) == sum(r.seeds for r in DEMO) + each
+        decided.append(compare(table(sources, seed=seed, rungs=rungs), bootstraps=300).pairs[0].comparisons[0].decided)
     assert len(decided) >= 2
     assert np.mean(decided) >= 0.5
 

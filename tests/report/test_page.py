@@ -5,20 +5,28 @@ import dataclasses
 import hashlib
 import json
 import re
+import time
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from curate.comparator import compare, load_example
+from curate.comparator.verdict import Estimate
+from curate.report.backtest_section import backtest_section
 from curate.report.content import StudyContent
+from curate.report.looks import styles
 from curate.report.markup import visible
+from curate.report.measurement_sections import measurements_section
 from curate.report.page import page, write_comparison, write_report
 
 OURS = set(
     "html head meta title style body script header nav main section h1 h2 h3 p a div span b br button code pre mark ul "
-    "li table caption thead tbody tr th td figure figcaption details summary svg path rect line text".split()
+    "li table caption thead tbody tr th td figure figcaption details summary svg path rect line text "
+    "label select option".split()
 )
 """Every element that our code writes; an element of a page that was shown would be another."""
 VOID = {"meta", "br"}
@@ -31,23 +39,34 @@ EXPECTED = [
     "95% interval",
     "another order",
     "Held-out set by held-out set",
-    "training compute C (FLOPs)",
-    "bits per byte (lower is better)",
-    "full over raw",
     "converged",
-    "scale 0.2M",
-    "training loss (nats/token)",
     "gopher_quality.words",
     "≥ 50",
     "measured 41, threshold 50",
     "two three Some text of a page.",
     "similarity 0.870",
+    "Task by task",
+    "pairs as in the verdict",
+    "Decision accuracy",
+    "Download the verdict as JSON",
     "10 of 1,000 records failed",
     "held out.auc",
     "0.987",
     "candidate_pairs 260",
     "3 on 0.2M",
 ]
+
+
+PLOTTED = [
+    "training compute C (FLOPs)",
+    "bits per byte (lower is better)",
+    "full over raw",
+    "scale 0.2M",
+    "training loss (nats/token)",
+    "advantage over the mean (bits per byte)",
+    "compute used by the ranking (FLOPs)",
+]
+"""What stands in the figures' data."""
 
 
 class Read(HTMLParser):
@@ -92,14 +111,33 @@ def content(request: pytest.FixtureRequest, study: StudyContent, hostile: StudyC
     return study if request.param == "plain" else hostile
 
 
-def test_only_our_elements_and_one_script_stand_on_the_page(content: StudyContent) -> None:
+def test_only_our_elements_and_our_two_scripts_stand_on_the_page(content: StudyContent) -> None:
     read = Read(page(content))
     assert {name for name, _ in read.elements} <= OURS
     kinds = [attributes.get("type", "code") for attributes, _ in read.blocks]
-    assert kinds == ["application/json", "code"]
+    assert kinds.count("code") == 2 and kinds[-2:] == ["code", "code"]
+    assert set(kinds) == {"application/json", "code"}
     assert read.comments == []
     names = {attribute for _, attributes in read.elements for attribute in attributes}
     assert not [name for name in names if name.startswith("on") or name in ("src", "srcset", "style", "action")]
+
+
+def test_figures_are_data_that_nothing_in_it_can_leave(content: StudyContent) -> None:
+    read = Read(page(content))
+    blocks = {str(attributes["id"]): text for attributes, text in read.blocks if "id" in attributes}
+    plots = [str(a["id"]) for name, a in read.elements if name == "div" and a.get("class") == "plot"]
+    assert len(plots) == len(set(plots)) >= 1 + 1 + 1 + 3 + 3 + 1 + 4
+    for place in plots:
+        text = blocks[f"{place}-data"]
+        assert not set("<>&") & set(text) and text.isascii()
+        assert set(json.loads(text)) == {"data", "layout"}
+
+
+def test_plotly_comes_from_the_installed_package_and_is_not_touched(study: StudyContent) -> None:
+    import plotly.offline
+
+    scripts = [text for attributes, text in Read(page(study)).blocks if "type" not in attributes]
+    assert scripts[0] == plotly.offline.get_plotlyjs()
 
 
 def test_the_page_asks_nobody_for_anything(content: StudyContent) -> None:
@@ -109,20 +147,27 @@ def test_the_page_asks_nobody_for_anything(content: StudyContent) -> None:
     assert links and all(re.fullmatch(r"#[a-z]+", str(link)) for link in links)
     style = source[source.index("<style>") : source.index("</style>")]
     assert "url(" not in style and "@import" not in style
-    code = next(text for attributes, text in read.blocks if not attributes)
+    code = [text for attributes, text in read.blocks if not attributes][-1]
     assert not re.search(r"fetch|XMLHttp|WebSocket|import\(|innerHTML|eval|https?:", code)
 
 
-def test_the_policy_allows_our_script_and_style_by_hash_and_nothing_else(study: StudyContent) -> None:
+def test_the_policy_allows_our_scripts_and_style_by_hash_and_nothing_else(study: StudyContent) -> None:
     source = page(study)
     read = Read(source)
     metas = [attributes for name, attributes in read.elements if name == "meta"]
     (policy,) = [a["content"] for a in metas if a.get("http-equiv") == "Content-Security-Policy"]
     assert policy is not None and "default-src 'none'" in policy and "unsafe" not in policy
-    for name in ("script", "style"):
-        inlined = source[source.rindex(f"<{name}>") + len(name) + 2 : source.rindex(f"</{name}>")]
-        digest = base64.b64encode(hashlib.sha256(inlined.encode()).digest()).decode()
-        assert f"{name}-src 'sha256-{digest}'" in policy
+    allowed = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    scripts = [text for attributes, text in read.blocks if "type" not in attributes]
+    assert allowed["script-src"] == " ".join(digest(text) for text in scripts)
+    style = source[source.index("<style>") + len("<style>") : source.index("</style>")]
+    assert allowed["style-src"] == f"{digest(style)} {digest('')}"
+    assert allowed["img-src"] == "data: blob:"
+    assert set(allowed) == {"default-src", "script-src", "style-src", "img-src", "base-uri", "form-action"}
+
+
+def digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def test_hostile_text_is_shown_as_it_is(hostile: StudyContent, hostile_text: str) -> None:
@@ -133,16 +178,21 @@ def test_hostile_text_is_shown_as_it_is(hostile: StudyContent, hostile_text: str
 
 
 def test_nothing_of_any_length_makes_the_page_heavy(hostile: StudyContent) -> None:
-    assert len(page(hostile).encode()) < 6_000_000
+    assert len(page(hostile).encode()) < 9_000_000
 
 
 def test_every_section_has_its_content(study: StudyContent) -> None:
     read = Read(page(study))
     sections = [attributes.get("id") for name, attributes in read.elements if name == "section"]
-    assert sections == ["ranking", "laws", "measurements", "curation", "provenance"]
+    assert sections == [
+        "ranking", "warnings", "laws", "scales", "backtest", "measurements", "curation", "provenance",
+    ]  # fmt: skip
     shown = "".join(read.text)
     for words in EXPECTED:
         assert words in shown, words
+    drawn = " ".join(text for attributes, text in read.blocks if str(attributes.get("id", "")).endswith("-data"))
+    for words in PLOTTED:
+        assert words in drawn, words
 
 
 def test_every_check_stands_with_its_remedy(study: StudyContent) -> None:
@@ -186,6 +236,103 @@ def test_what_recipes_share_is_drawn_once(study: StudyContent) -> None:
     assert "heuristics, full" in source
 
 
+def test_the_verdict_to_download_is_the_verdict(study: StudyContent) -> None:
+    (block,) = [text for attributes, text in Read(page(study)).blocks if attributes.get("id") == "verdict-json"]
+    held = json.loads(block)
+    assert study.verdict is not None
+    whole = study.verdict.to_dict()
+    assert set(held) == set(whole) and held["lines"] == whole["lines"]
+    gaps = [pair["comparisons"][0]["gap"]["value"] for pair in held["headline"]["pairs"]]
+    assert gaps == pytest.approx([pair.comparisons[0].gap.value for pair in study.verdict.pairs], rel=1e-5)
+
+
+def test_a_heavy_verdict_says_what_its_download_lacks(study: StudyContent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curate.report.downloads.MOST_JSON_NUMBERS", 100)
+    read = Read(page(study))
+    (block,) = [text for attributes, text in read.blocks if attributes.get("id") == "verdict-json"]
+    held = json.loads(block)
+    assert len(held["left_out"]) == 3 and "gap_curve" not in held["headline"]["pairs"][0]
+    shown = "".join(read.text)
+    for words in held["left_out"]:
+        assert words in shown
+
+
+def test_many_findings_of_one_kind_are_folded(study: StudyContent) -> None:
+    from curate.comparator.verdict import Check
+
+    assert study.verdict is not None
+    checks = tuple(Check("epochs", "warning", f"finding {number}", "do less") for number in range(9))
+    told = dataclasses.replace(study.verdict, checks=checks)
+    shown = "".join(Read(page(dataclasses.replace(study, verdict=told))).text)
+    assert "6 more of the same (epochs)" in shown and "finding 8" in shown
+
+
+def many(study: StudyContent, count: int) -> StudyContent:
+    """The study's verdict stretched over `count` datasets: every pair a copy of one of its own."""
+    verdict = study.verdict
+    assert verdict is not None
+    result, names = verdict.headline, [f"dataset {number:02d}" for number in range(count)]
+    pairs = []
+    for place, (first, second) in enumerate(combinations(names, 2)):
+        pair = result.pairs[place % len(result.pairs)]
+        found = tuple(dataclasses.replace(each, better=first, worse=second) for each in pair.comparisons)
+        pairs.append(dataclasses.replace(pair, first=first, second=second, comparisons=found))
+
+    def ranked(ranking: Any) -> Any:
+        order = [ranking.order[place % len(ranking.order)] for place in range(count)]
+        renamed = [dataclasses.replace(each, dataset=name) for each, name in zip(order, names, strict=True)]
+        return dataclasses.replace(ranking, order=tuple(renamed))
+
+    fits = [result.fits[place % len(result.fits)] for place in range(2 * count)]
+    headline = dataclasses.replace(
+        result,
+        datasets=tuple(names),
+        pairs=tuple(pairs),
+        rankings=tuple(map(ranked, result.rankings)),
+        ranking_curve=tuple(map(ranked, result.ranking_curve)),
+        fits=tuple(dataclasses.replace(fit, dataset=names[place // 2]) for place, fit in enumerate(fits)),
+        points=tuple(dataclasses.replace(point, dataset=name) for name in names for point in result.points[:40]),
+    )
+    return dataclasses.replace(study, datasets=[], verdict=dataclasses.replace(verdict, headline=headline))
+
+
+def test_a_page_of_25_datasets_and_300_pairs_is_light_quick_and_shows_the_best_first(study: StudyContent) -> None:
+    wide = many(study, 25)
+    began = time.process_time()
+    source = page(wide)
+    assert time.process_time() - began < 20
+    assert len(source.encode()) < 15_000_000
+    read = Read(source)
+    pressed = [a.get("aria-pressed") for name, a in read.elements if name == "button" and "data-toggle" in a]
+    assert pressed.count("true") == 8 and len(pressed) == 28  # three more names have loss curves
+    blocks = {str(attributes.get("id")): text for attributes, text in read.blocks}
+    assert len(json.loads(blocks["gap-data"])) == 300
+    assert len(json.loads(blocks["pairs-data"])) == 2  # computes asked for
+
+
+def test_what_was_left_out_is_counted_and_named(study: StudyContent) -> None:
+    from curate.comparator.verdict import Excluded
+
+    assert study.verdict is not None
+    out = Excluded("bits_per_byte", 17, "they differ in batch size", ("alpha", "beta"))
+    read = Read(page(dataclasses.replace(study, verdict=dataclasses.replace(study.verdict, excluded=(out,)))))
+    shown = " ".join(read.text)
+    assert "17" in shown and "they differ in batch size" in shown and "alpha, beta" in shown
+
+
+def test_bands_that_do_not_cover_are_called_so(study: StudyContent) -> None:
+    assert study.verdict is not None and study.verdict.headline.backtest is not None
+    tested = study.verdict.headline.backtest
+    law = tested.law()
+    claimed = dataclasses.replace(law.overall.claimed, verdict="does not cover")
+    broken = dataclasses.replace(law, overall=dataclasses.replace(law.overall, claimed=claimed))
+    laws = tuple(broken if each.law == law.law else each for each in tested.laws)
+    headline = dataclasses.replace(study.verdict.headline, backtest=dataclasses.replace(tested, laws=laws))
+    told = dataclasses.replace(study.verdict, headline=headline)
+    shown = "".join(Read(page(dataclasses.replace(study, verdict=told))).text)
+    assert "The bands do NOT cover what they claim" in shown
+
+
 def test_the_file_is_utf8_and_is_replaced_at_once(study: StudyContent, tmp_path: Path) -> None:
     path = tmp_path / "new" / "report.html"
     write_report(study, path)
@@ -202,7 +349,7 @@ def test_a_comparison_has_no_curation(verdict: Any, measurements: pa.Table, tmp_
     write_comparison(verdict, measurements, tmp_path / "page.html")
     read = Read((tmp_path / "page.html").read_text(encoding="utf-8"))
     sections = [attributes.get("id") for name, attributes in read.elements if name == "section"]
-    assert sections == ["ranking", "laws", "measurements", "provenance"]
+    assert sections == ["ranking", "warnings", "laws", "scales", "backtest", "measurements", "provenance"]
 
 
 def test_curation_alone_makes_a_page(study: StudyContent) -> None:
@@ -210,6 +357,8 @@ def test_curation_alone_makes_a_page(study: StudyContent) -> None:
     read = Read(page(bare))
     sections = [attributes.get("id") for name, attributes in read.elements if name == "section"]
     assert sections == ["curation", "provenance"]
+    kinds = [attributes.get("type", "code") for attributes, _ in read.blocks]
+    assert kinds == ["code"]  # nothing to plot: no plotly
 
 
 def test_a_dataset_without_documents_makes_a_page(study: StudyContent) -> None:
@@ -236,3 +385,48 @@ def test_results_without_scales_seeds_and_sizes_make_a_page(tmp_path: Path) -> N
     write_comparison(verdict, table, tmp_path / "page.html")
     shown = " ".join(Read((tmp_path / "page.html").read_text(encoding="utf-8")).text)
     assert "higher is better" in shown and "=a" in shown
+
+
+def test_the_page_names_few_datasets_and_counts_many(study: StudyContent, tmp_path: Path) -> None:
+    for content, words in ((study, "Comparison of "), (many(study, 25), "Comparison of 25 datasets by ")):
+        assert content.verdict is not None and content.measurements is not None
+        write_comparison(content.verdict, content.measurements, tmp_path / "page.html")
+        title = (tmp_path / "page.html").read_text().partition("<title>")[2].partition("</title>")[0]
+        assert title.startswith(words)
+        assert len(title) < 200
+
+
+def test_what_was_compared_leads_the_table_of_measurements() -> None:
+    example = load_example("gadre")
+    verdict = compare(example.table, metric="loss/c4_val", bootstraps=100)
+    section = str(measurements_section(example.table, None, verdict, styles(verdict.datasets)))
+    heads = re.findall("<th[^>]*>(.*?)</th>", section)
+    assert heads[6] == "loss, c4 val"
+    assert "8 of 56 metrics" in section
+    assert "263B" in section and "263G" not in section
+
+
+def test_the_curves_law_is_judged_beside_the_one_that_the_back_test_chose(study: StudyContent) -> None:
+    example = load_example("gadre")
+    verdict = compare(example.table, metric="loss/c4_val", law="power", bootstraps=100)
+    assert verdict.headline.backtest is not None
+    section = str(backtest_section(verdict.headline.backtest, used="power"))
+    assert "The bands cover what they claim (chinchilla)" in section
+    assert re.search("those of the power law: the 95% band held .* does not cover", section)
+    assert "Chosen by the of" not in section
+
+
+def test_a_multiplier_has_the_same_digits_on_the_page_and_on_the_terminal(study: StudyContent) -> None:
+    verdict = study.verdict
+    assert verdict is not None
+    near_one = Estimate(1.02, 0.98, 1.07)
+    pairs = tuple(
+        dataclasses.replace(
+            p, comparisons=tuple(dataclasses.replace(c, multiplier=near_one, decided=True) for c in p.comparisons)
+        )
+        for p in verdict.pairs
+    )
+    changed = dataclasses.replace(verdict, headline=dataclasses.replace(verdict.headline, pairs=pairs))
+    shown = page(dataclasses.replace(study, verdict=changed))
+    assert "×1.02" in shown
+    assert "[.98, 1.07]" in shown

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.report.axes import Axis, axis_over
-from curate.report.svg import MARKERS, PALETTE, Chart, bar_of, colour, interval_of, marker
+from curate.report.svg import Chart, bar_of, dots_of, interval_of
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True)
 
@@ -45,37 +45,18 @@ def test_ticks_are_few_and_inside(low: float, ratio: float, log: bool) -> None:
 def test_any_values_give_a_drawing_without_absurd_numbers(points: list[tuple[float, float]], log: bool) -> None:
     xs, ys = [x for x, _ in points], [y for _, y in points]
     chart = Chart(axis_over(xs, "x", log=log), axis_over(ys, "y"), title="</svg><script>")
-    chart.line(xs, ys, "#000")
-    chart.band(xs, ys, xs, "#000")
     for x, y in points:
-        chart.point(x, y, "#000", hint="<b>", low=x, high=y)
+        chart.bar(x, y, y, "#000", hint="<b>")
         chart.vertical(x, label="a & b")
-        chart.horizontal(y)
-    drawn = chart.render()
-    ElementTree.fromstring(drawn)
+    drawn = chart.render() + dots_of(ys, axis_over(ys, "y"), "#000")
+    ElementTree.fromstring(f"<p>{drawn}</p>")
     assert not re.search(r"\b(nan|inf)\b", drawn)
     assert all(abs(float(number)) < 1e5 for number in re.findall(r'(?<=[ "ML])-?\d+\.\d+', drawn))
 
 
-def test_lines_break_where_a_value_is_missing() -> None:
-    chart = Chart(Axis(0, 5), Axis(0, 5))
-    chart.line([0, 1, 2, 3, 4], [1, 2, None, 3, 4], "#000")
-    assert len(chart.marks) == 2
-
-
-def test_what_is_not_positive_is_not_on_a_log_axis() -> None:
-    chart = Chart(Axis(1, 10, log=True), Axis(1, 10))
-    chart.point(0, 5, "#000")
-    chart.point(-1, 5, "#000")
-    assert chart.marks == []
-    chart.point(5, 5, "#000")
-    assert len(chart.marks) == 1
-
-
-def test_twenty_four_datasets_look_different() -> None:
-    looks = {(colour(number), marker(number)) for number in range(24)}
-    assert len(looks) == 24
-    assert set(PALETTE) == {shade for shade, _ in looks} and set(MARKERS) == {shape for _, shape in looks}
+def test_dots_stand_where_the_values_are_and_nowhere_else() -> None:
+    drawn = ElementTree.fromstring(dots_of([0.0, 5.0, math.nan, 99.0], Axis(0.0, 10.0), "#111", width=100))
+    assert len([part for part in drawn if part.tag == "path"]) == 2
 
 
 def test_bars_fill_their_share() -> None:
