@@ -85,6 +85,7 @@ def backtest(
         notes.append(f"{other_rates.num_rows} measurements at another learning rate were left out.")
     if is_composite(metric) and metric not in table["metric"].to_pylist():
         every_run = composite_rows(table, metric, notes)[0]
+        notes.append("the composite's weights come from all of its points, those held out and the target's among them.")
     else:
         every_run = headline_rows(table, metric, notes)
     guarded = guard(every_run, metric, pool=pool)

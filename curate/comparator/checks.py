@@ -12,13 +12,14 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+from scipy.special import ndtri
 
 from curate.comparator.advantage import Advantage
 from curate.comparator.composite import near_chance, progress
 from curate.comparator.curves import FittedLaw
 from curate.comparator.laws import Law
 from curate.comparator.matching import hyperparameter_settings
-from curate.comparator.points import Points
+from curate.comparator.points import Points, levels
 from curate.comparator.robust import suspects
 from curate.comparator.verdict import Certificate, Check, LearningRate, MetricResult, ScaleComparison, ScaleRuns
 from curate.comparator.wording import flops, listed, short_names
@@ -37,6 +38,7 @@ LIMITS = {
     "gradient": 1e-3,
     "optima": 3,
     "sizes_of_isoflop": 3,  # models of one compute from which a minimum could be read
+    "same_compute": 0.02,  # neighbours nearer than this are one isoFLOP level, as in isoflop.py
     "broken_sigmas": 6.0,  # robust standard deviations below the scale's median ...
     "broken_share": 0.5,  # ... and less than this share of the way from chance to the median
     "broken_runs": 8,  # of a scale, for a median and a spread
@@ -292,7 +294,7 @@ def learning_rate(e: Evidence) -> Iterator[Check]:
                 + (" (within noise)" if row.within_noise else ""),
                 "Tune the learning rate on a neutral mixture, or compare at each dataset's best.",
             )
-        better = [name for name, gain in row.gains if gain > 2.0 * e.headline.noise.run_sd.value]
+        better = better_by_more_than_noise(row.gains, e.headline.noise.run_sd.value)
         if better:
             yield Check(
                 "learning_rate_not_tuned",
@@ -301,6 +303,12 @@ def learning_rate(e: Evidence) -> Iterator[Check]:
                 f"{row.scale} rung: the learning rate was not tuned.",
                 "Tune it on a neutral mixture and run the ladder again.",
             )
+
+
+def better_by_more_than_noise(gains: Sequence[tuple[str, float]], noise_sd: float) -> list[str]:
+    """Datasets whose gain is beyond the difference of two single runs, for all of them together (Bonferroni, 2.5%)."""
+    reach = float(ndtri(1.0 - 0.025 / max(len(gains), 1))) * 2.0**0.5 * noise_sd
+    return [name for name, gain in gains if gain > reach]
 
 
 def learning_rate_untried(e: Evidence) -> Iterator[Check]:
@@ -344,8 +352,17 @@ def without_pairs(e: Evidence) -> Iterator[Check]:
 
 
 def at_chance(e: Evidence) -> Iterator[Check]:
-    """Metrics whose best cell is no better than guessing."""
+    """Metrics whose best cell is no better than guessing, and scales of the headline of which that is so."""
     near = [r for r in (e.headline, *e.others) if is_near_chance(r)]
+    guessing = [s.scale for s in e.headline.scales if scale_near_chance(e.headline, s)]
+    if guessing and e.headline not in near:
+        yield Check(
+            "near_chance_at_scale",
+            "warning",
+            f"{e.headline.metric} is near chance ({e.headline.chance:.3g}) at {listed(guessing)}: the order there is "
+            "noise, and a law through those points bends.",
+            "Compare at the larger scales, or by a loss: it moves before the metric does.",
+        )
     for result in near:
         mine = result is e.headline
         yield Check(
@@ -357,23 +374,31 @@ def at_chance(e: Evidence) -> Iterator[Check]:
 
 
 def is_near_chance(result: MetricResult) -> bool:
-    if result.chance is None:
-        return False
     cells: dict[tuple[float, float, float], list[float]] = {}
     for p in result.points:
         cells.setdefault((p.params, p.tokens, p.flops), []).append(p.value)
-    lower = np.array([result.lower_is_better])
-    chance = np.array([result.chance])
-    best, runs = max((float(progress(np.array([np.mean(v)]), chance, lower)[0]), len(v)) for v in cells.values())
+    return all(guessed(result, values) for values in cells.values())
+
+
+def scale_near_chance(result: MetricResult, scale: ScaleComparison) -> bool:
+    return guessed(result, [value for runs in scale.datasets for value in runs.values])
+
+
+def guessed(result: MetricResult, values: Sequence[float]) -> bool:
+    """Whether the mean of one cell's runs is no better than chance."""
+    if result.chance is None:
+        return False
+    above = progress(np.array([np.mean(values)]), np.array([result.chance]), np.array([result.lower_is_better]))
     unit = result.chance if result.lower_is_better else 1.0 - result.chance
-    return near_chance(best, result.noise.run_sd.value / max(abs(unit), 1e-12) / runs**0.5)
+    error = result.noise.run_sd.value / max(abs(unit), 1e-12) / len(values) ** 0.5
+    return near_chance(float(above[0]), error)
 
 
 def edge_minimum(e: Evidence) -> Iterator[Check]:
     """Models of one compute whose best is the smallest or the largest: the optimal size lies outside."""
     if e.points.trajectory is None:
         return
-    level = np.round(np.log(e.points.flops) / np.log1p(0.02)).astype(np.int64)
+    level = levels(e.points.flops, LIMITS["same_compute"])
     edges: dict[str, list[str]] = {}
     for d, name in enumerate(e.points.names):
         for at in np.unique(level[e.points.dataset == d]):

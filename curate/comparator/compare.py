@@ -23,7 +23,7 @@ from curate.comparator.composite import composite_rows, is_composite
 from curate.comparator.copies import drop_copies
 from curate.comparator.curves import FittedLaw, compute_grid, describe, fit_laws
 from curate.comparator.gaps import noise_without_pairs, pair_gaps
-from curate.comparator.heatmap import heatmap
+from curate.comparator.heatmap import TaskRanking, heatmap
 from curate.comparator.laws import CHINCHILLA, POWER, POWER2, Law, find_law
 from curate.comparator.learning_rate import learning_rate_rows
 from curate.comparator.matching import Pool, confounded, guard
@@ -130,7 +130,7 @@ def compare(
     if composite is not None:
         tasks = task_rankings(table, composite, settings, pool, points.names, notes)
     else:
-        tasks = [(r.metric, r.rankings[0], r.noise.run_sd.value) for r in others]
+        tasks = [TaskRanking(r.metric, r.rankings[0], r.noise.run_sd.value, r.noise.degrees_of_freedom) for r in others]
     severity = {"severe": 0, "warning": 1, "note": 2}
     return Verdict(
         metric=metric,
@@ -228,8 +228,8 @@ def part_results(
 
 def task_rankings(
     table: pa.Table, composite: Composite, settings: Settings, pool: Pool, names: tuple[str, ...], notes: list[str]
-) -> list[tuple[str, Ranking, float]]:
-    """(task, ranking at the first compute, noise) of a composite's tasks, by the gap model alone: no laws, no pairs."""
+) -> list[TaskRanking]:
+    """A composite's tasks at the first compute, by the gap model alone: no laws, no pairs."""
     quick = replace(settings, at=settings.at[:1], bootstraps=min(settings.bootstraps, TASK_BOOTSTRAPS))
     found, left = [], []
     for task in composite.tasks:
@@ -241,7 +241,8 @@ def task_rankings(
             left.append(task.name)
             continue
         source = Advantage(gaps, {}, {}, points)
-        found.append((task.name, rankings_at(source, quick, np.array(quick.at))[0], gaps.posterior.sigma))
+        ranking = rankings_at(source, quick, np.array(quick.at))[0]
+        found.append(TaskRanking(task.name, ranking, gaps.posterior.sigma, gaps.posterior.dof))
     if left:
         notes.append(f"no heat map of {', '.join(left)}: not measured on enough shared cells of all datasets")
     return found

@@ -211,7 +211,7 @@ def headline_rows(table: pa.Table, metric: str, notes: list[str]) -> pa.Table:
     if len({lower[name] for name in parts}) > 1:
         falling = ", ".join(n for n in parts if lower[n])
         raise MeasurementError(
-            f"{metric} has parts of which less is better ({falling}) and parts of which more is: no mean means anything. "
+            f"{metric} has parts of which less is better ({falling}) and parts of which more is: they have no mean. "
             f'Name one of them as the metric, or "composite:{metric}".'
         )
     key_columns = [table[c].to_pylist() for c in POINT]
@@ -219,8 +219,8 @@ def headline_rows(table: pa.Table, metric: str, notes: list[str]) -> pa.Table:
     for row, (name, *key) in enumerate(zip(names, *key_columns, strict=True)):
         if name in parts and rows_by_key.setdefault(tuple(key), {}).setdefault(name, row) != row:
             raise MeasurementError(
-                f"Run {key[0]!r} has two values of {name} at one budget, of two evaluations: the mean {metric!r} cannot "
-                f"choose between them. Keep one, or name {name} as the metric."
+                f"Run {key[0]!r} has two values of {name} at one budget, of two evaluations: the mean {metric!r} "
+                f"cannot choose between them. Keep one, or name {name} as the metric."
             )
     sums = {k: list(v.values()) for k, v in rows_by_key.items() if len(v) == len(parts)}
     if not sums:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 from curate.comparator import Verdict, compare
-from curate.comparator.checks import certificate_checks
+from curate.comparator.checks import better_by_more_than_noise, certificate_checks
 from curate.comparator.verdict import Certificate
 from tests.comparator.worlds import DEMO, Source, ladder
 
@@ -337,3 +337,39 @@ def test_long_names_alike_at_both_ends_stay_apart_in_the_messages() -> None:
 
 def test_a_far_extrapolation_is_a_power_of_ten_not_twenty_digits() -> None:
     assert "1e40 FLOPs lies a factor 1.6e26 outside" in found(table(seed=1), at=[1e40])["extrapolation"]
+
+
+def test_one_compute_counted_to_a_percent_is_one_isoflop_level() -> None:
+    """FLOPs that come out a percent apart, as tokens are rounded to batches, are still one curve."""
+    rng = np.random.default_rng(0)
+    whole = isoflops(-1.0)
+    exact = whole.filter(pa.array([not r.endswith(("-1", "-3")) for r in whole["run_id"].to_pylist()]))  # three sizes
+    tokens = np.array(exact["tokens"].to_pylist()) * (1 + 0.009 * rng.uniform(-1, 1, exact.num_rows))
+    rounded = exact.set_column(exact.schema.get_field_index("tokens"), "tokens", pa.array(tokens))
+    message = found(rounded, metric="loss")["edge_minimum"]
+    assert "full at 1e+15, 1e+16, 1e+17, 1e+18, raw at 1e+15, 1e+16, 1e+17, 1e+18" in message
+
+
+def test_a_scale_at_chance_is_named_though_the_larger_ones_are_not() -> None:
+    """Accuracy that leaves chance at the largest size only, as MMLU does."""
+    flat = shares(table(seed=1), 0.25, 0.0002)
+    steep = each(flat, "value", lambda r: 0.25 + (0.2 if r["scale"] == "3.2M" else 0.0) + 0.01 * (r["value"] - 0.25))  # type: ignore[operator]
+    verdict = compare(steep, metric="accuracy", bootstraps=100)
+    messages = {c.name: c.message for c in verdict.checks}
+    assert "near_chance" not in messages
+    assert "0.12M" in messages["near_chance_at_scale"]
+    assert "3.2M" not in messages["near_chance_at_scale"]
+    assert "near_chance_at_scale" not in found(shares(table(seed=1), 0.25, 0.2), metric="accuracy")
+
+
+def test_equal_learning_rates_are_seldom_called_badly_tuned() -> None:
+    """Eight datasets measured again at another rate, one run each, no true difference: in at most 5% of worlds some
+    dataset looks better by the noise alone; two standard deviations of one run would call it in half of them.
+    """
+    rng = np.random.default_rng(0)
+    sd, wrong, loose = 0.03, 0, 0
+    for _ in range(400):
+        gains = tuple((f"d{i}", float(g)) for i, g in enumerate(sd * rng.standard_normal((2, 8)).T @ [1.0, -1.0]))
+        wrong += bool(better_by_more_than_noise(gains, sd))
+        loose += any(g > 2 * sd for _, g in gains)
+    assert wrong <= 20 and loose >= 150

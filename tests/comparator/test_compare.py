@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from curate.comparator import Verdict, compare, read_results
+from curate.comparator import Verdict, compare, read_results, register
+from curate.comparator.laws import LAWS, Term, power_sum
+from curate.comparator.laws.law import amplitude, exponent, offset
 from curate.errors import MeasurementError, MismatchError
 from tests.comparator.worlds import DEMO, Source, ladder
 
@@ -298,3 +300,50 @@ def test_importing_the_comparator_loads_nothing_heavy() -> None:
     code = f"import sys, curate.comparator; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+
+
+def test_a_law_that_a_user_registers_in_ten_lines_is_fitted_end_to_end() -> None:
+    mine = register(
+        power_sum(
+            name="tokens_only",
+            formula="L(D) = E + B D^-beta",
+            parameters=(offset("E"), amplitude("B", "tokens", "beta"), exponent("beta")),
+            terms=(Term("E"), Term("B", "beta", "tokens")),
+            source="a test",
+        )
+    )
+    try:
+        ladder_of_two = table({"full": Source(), "raw": Source(E=1.2, B=1.4)})
+        by_name, by_itself = (compare(ladder_of_two, law=law, bootstraps=200) for law in ("tokens_only", mine))
+        assert {f.dataset for f in by_name.fits if f.law == "tokens_only"} == {"full", "raw"}
+        assert all(f.certificate.converged for f in by_name.fits if f.law == "tokens_only")
+        assert by_name.law == by_itself.law == "tokens_only"
+        assert by_name.curve("full") == by_itself.curve("full")
+        (comparison,) = by_name.pairs[0].comparisons
+        assert comparison.better == "full"
+        assert comparison.multiplier is not None and comparison.multiplier.value > 1
+        assert by_name.headline.backtest is not None
+        assert "tokens_only" in {tested.law for tested in by_name.headline.backtest.laws}
+    finally:
+        del LAWS["tokens_only"]
+
+
+def test_an_alias_is_the_law_that_it_names() -> None:
+    ladder_of_two = table({"full": Source(), "raw": Source(E=1.2, B=1.4)})
+    found = compare(ladder_of_two, law="m1", bootstraps=100)
+    assert found.law == "power2"
+    assert found.curve("full").median
+
+
+@pytest.mark.parametrize(
+    ("law", "sentence"),
+    [
+        ("optimum", "gives the best size at a compute, not a metric"),
+        ("repeated", "is a function of unique_tokens"),
+        ("exponential", "is a function of loss"),
+    ],
+)
+def test_a_law_that_no_ladder_can_follow_is_refused_in_one_sentence(law: str, sentence: str) -> None:
+    ladder_of_two = table({"full": Source(), "raw": Source(E=1.2, B=1.4)})
+    with pytest.raises(MeasurementError, match=sentence):
+        compare(ladder_of_two, law=law, bootstraps=100)

@@ -106,12 +106,22 @@ def test_at_one_scale_alone_datasets_with_seeds_are_compared_and_the_others_show
 
 
 def test_what_only_names_a_run_confounds_nothing() -> None:
-    for name in ("seed", "data_seed", "run_name", "decay_steps", "warmup_tokens", "tokens", "model_config", "out_path"):
+    for name in ("seed", "data_seed", "run_name", "steps", "train_steps", "tokens", "model_config", "out_path"):
         assert not tuned(name), name
     for name in ("learning_rate", "weight_decay", "batch_size", "batch_tokens", "tokenizer", "z_loss", "truncation"):
         assert tuned(name), name
+    for name in ("warmup_steps", "warmup_tokens", "lr_warmup_iters", "decay_steps", "cooldown_fraction"):
+        assert tuned(name), name
     made = table(lambda r: {"hyperparameters": json.dumps({"run_name": r["run_id"], "seed": r["seed"], "lr": 0.1})})
     assert set(hyperparameter_settings(made)) == {(("lr", "0.1"),)}
+
+
+def test_another_warm_up_on_the_same_cell_is_a_confound_and_not_pooled_silently() -> None:
+    """Porian et al. 2024: the length of the warm-up alone moves the exponent of N*(C) by a tenth."""
+    made = table(lambda r: {"hyperparameters": json.dumps({"warmup_steps": 5000 if r["dataset"] == "raw" else 500})})
+    verdict = compare(made, bootstraps=100)
+    assert "warmup_steps" in {d.name for s in verdict.headline.scales for d in s.differs}
+    assert any("warmup_steps" in c.message for c in verdict.checks if c.name in ("hyperparameters", "unmatched"))
 
 
 def test_what_only_some_rows_state_is_a_difference() -> None:

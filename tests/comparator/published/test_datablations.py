@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curate.comparator.audit import audit
+from curate.comparator import audit, profile
 from curate.comparator.fit import Fit, fit
 from curate.comparator.fitting.estimators import huber
 from curate.comparator.fitting.likelihood import residuals_at
 from curate.comparator.laws import Inputs, Law, find_law
-from curate.comparator.profile import Profile, profile
+from curate.comparator.profile import Profile
 
 PUBLISHED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "published"
 FOLDER = PUBLISHED / "huggingface_datablations"

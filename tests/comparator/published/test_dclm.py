@@ -4,6 +4,7 @@
 """
 
 import csv
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from scipy import stats
 from curate.comparator import Verdict, compare
 from curate.comparator.examples import load_example
 
-DATABASE = Path(__file__).resolve().parents[3] / ".." / "shared/data/published/dclm/assets/DCLM_model_database.csv"
+PUBLISHED = Path(__file__).resolve().parents[3] / ".." / "shared/data/published"
+DATABASE = PUBLISHED / "dclm/assets/DCLM_model_database.csv"
+JOINED = PUBLISHED / "derived/dclm_runs_joined.csv"
 FINEWEB_EDU = "fineweb_edu_sample_350BT"
 OH_ELI5 = (
     "rw_v2_cc_v3_f0.15_resiliparse_fasttext_openhermes_reddit_eli5_vs_rw_v2_bigram_200k_train_0.1"  # DCLM-baseline
@@ -98,6 +101,28 @@ def test_rank_agreement_of_400m_with_7b_comes_with_its_interval_and_n(core_v2: V
     assert 0.5 < found.decision_accuracy.low < found.decision_accuracy.value < found.decision_accuracy.high < 1.001
     assert "11 datasets" in found.note
     assert "rough" in found.note
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "agree", "pairs"),
+    [("400M-1x", "7B-1x", 47, 55), ("400M-1x", "1B-1x", 44, 66), ("1B-1x", "7B-1x", 84, 105)],
+)
+def test_rank_agreement_is_what_counting_in_the_csv_gives(
+    core_v2: Verdict, small: str, large: str, agree: int, pairs: int
+) -> None:
+    """All runs of a dataset averaged, no ties: pairs in the same order, counted here from the joined table itself."""
+    if not JOINED.exists():
+        pytest.skip("published runs are not beside the project (../shared/data/published)")
+    values: dict[str, dict[str, list[float]]] = {}
+    with JOINED.open(newline="", encoding="utf-8") as lines:
+        for row in csv.DictReader(lines):
+            values.setdefault(row["scale"], {}).setdefault(row["dataset"], []).append(float(row["core2"]))
+    means = {scale: {d: float(np.mean(v)) for d, v in of.items()} for scale, of in values.items()}
+    couples = list(combinations(sorted(set(means[small]) & set(means[large])), 2))
+    same = sum((means[small][a] - means[small][b]) * (means[large][a] - means[large][b]) > 0 for a, b in couples)
+    assert (same, len(couples)) == (agree, pairs)
+    (found,) = (a for a in core_v2.headline.agreement if (a.small, a.large, a.runs) == (small, large, "all averaged"))
+    assert found.decision_accuracy.value == pytest.approx(same / len(couples))
 
 
 def test_scale_by_scale_nothing_without_a_repeated_run_is_decided(core_v2: Verdict) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curate.comparator.audit import audit
+from curate.comparator import audit
 from curate.comparator.fit import fit, huber
 from curate.comparator.laws import CHINCHILLA
 
@@ -56,6 +56,7 @@ def test_allocation_exponents_are_reproduced_and_the_audit_is_silent(name: str, 
     inputs, losses = runs(name)
     claim, objective = stored(name)
     looked = audit(CHINCHILLA, inputs, losses, claim, estimator=huber(1e-3), printed_objective=objective)
+    assert f"{claim['beta'] / (claim['alpha'] + claim['beta']):.4f}" == f"{exponent:.4f}"  # as printed
     p = looked.best.parameters
     assert p["beta"] / (p["alpha"] + p["beta"]) == pytest.approx(exponent, abs=2e-4)
     assert looked.best.certificate.converged

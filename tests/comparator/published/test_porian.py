@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
-from curate.comparator.audit import audit
+from curate.comparator import audit
 from curate.comparator.fit import fit
 from curate.comparator.fitting.estimators import huber
 from curate.comparator.isoflop import IsoFlop, find_optima, fit_optimum_law, group_curves
