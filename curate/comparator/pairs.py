@@ -9,6 +9,7 @@ ties are common.
 from itertools import combinations
 
 import numpy as np
+import numpy.typing as npt
 
 from curate.comparator.advantage import Advantage, Settings, advantages
 from curate.comparator.curves import curve, multipliers
@@ -47,11 +48,7 @@ def compare_pairs(
         # far outside the span the draws are skew: where most of them contradict the estimate, their median stands
         against = (np.sign(gap) * (np.mean(drawn > 0, axis=0) - 0.5)) < 0
         gap = np.where(against, np.median(drawn, axis=0), gap)
-        decided, critical = decided_pairs(gap, drawn, confidence=settings.confidence)
-        low, high = interval(drawn, settings.confidence)
-        decided &= (low > 0) | (
-            high < 0
-        )  # where draws are skew the test, symmetric, must not outrun the interval shown
+        decided, critical = decide(gap, drawn, settings.confidence)
         rankings.append(
             rank(points, flops, estimate[index], samples[:, index], couples, gap, decided, settings.confidence)
         )
@@ -87,6 +84,15 @@ def compare_pairs(
             )
         )
     return tuple(pairs), tuple(rankings)
+
+
+def decide(gap: Array, drawn: Array, confidence: float) -> tuple[npt.NDArray[np.bool_], float]:
+    """Which pairs are decided, and the critical value. The test is symmetric; where draws are skew it must not outrun
+    the interval that is shown, so zero must lie outside that too.
+    """
+    decided, critical = decided_pairs(gap, drawn, confidence=confidence)
+    low, high = interval(drawn, confidence)
+    return decided & ((low > 0) | (high < 0)), critical
 
 
 def compare_at(
@@ -198,7 +204,8 @@ def cell_gaps(points: Points, pair: tuple[int, int], draws: Draws, confidence: f
         return ()
     values = [float(points.value[first].mean() - points.value[second].mean()) for first, second in cells]
     noise = [draws.noise[:, first].mean(axis=1) - draws.noise[:, second].mean(axis=1) for first, second in cells]
-    low, high = interval(np.array(values) + np.stack(noise, axis=1), confidence)
+    sign = 1.0 if points.lower_is_better else -1.0  # the noise is of `bad`, where lower is better
+    low, high = interval(np.array(values) + sign * np.stack(noise, axis=1), confidence)
     return tuple(
         CellGap(
             scale=points.scale[int(first[0])],

@@ -17,6 +17,8 @@ import pytest
 from curate.comparator import Verdict, compare, read_results, register
 from curate.comparator.laws import LAWS, Term, power_sum
 from curate.comparator.laws.law import amplitude, exponent, offset
+from curate.comparator.pairs import decide
+from curate.comparator.uncertainty import decided_pairs
 from curate.errors import MeasurementError, MismatchError
 from tests.comparator.worlds import DEMO, Source, ladder
 
@@ -347,3 +349,10 @@ def test_a_law_that_no_ladder_can_follow_is_refused_in_one_sentence(law: str, se
     ladder_of_two = table({"full": Source(), "raw": Source(E=1.2, B=1.4)})
     with pytest.raises(MeasurementError, match=sentence):
         compare(ladder_of_two, law=law, bootstraps=100)
+
+
+def test_no_pair_is_decided_while_its_own_interval_holds_zero() -> None:
+    skew = 2.2 - np.random.default_rng(0).exponential(size=(2000, 1))  # a long tail on the other side of zero
+    gap = np.array([2.1])
+    assert decided_pairs(gap, skew, confidence=0.95)[0].all()
+    assert not decide(gap, skew, 0.95)[0].any()
