@@ -481,10 +481,22 @@ def confounded_scales(e: Evidence) -> Iterator[Check]:
 def broken_runs(e: Evidence) -> Iterator[Check]:
     """Runs far below everything else at their scale."""
     chance = e.headline.chance or 0.0
-    found = [
-        f"{run_id} of {e.shown(runs.dataset)} at {scale.scale} ({value:.3g}, median {median:.3g})"
+    suspects = [
+        (scale, runs, run_id, value, median)
         for scale in e.headline.scales
         for runs, run_id, value, median in far_off(scale, e.headline.lower_is_better, chance)
+    ]
+    off: dict[str, set[str]] = {}
+    beside: dict[str, set[str]] = {}
+    for _, runs, run_id, _, _ in suspects:
+        off.setdefault(runs.dataset, set()).add(run_id)
+        beside.setdefault(runs.dataset, set()).update(runs.run_ids)
+    # where several runs of a dataset are that bad, and most of those beside them, it is the dataset
+    bad_data = {name for name, ids in off.items() if len(ids) > 1 and 2 * len(ids) >= len(beside[name])}
+    found = [
+        f"{run_id} of {e.shown(runs.dataset)} at {scale.scale} ({value:.3g}, median {median:.3g})"
+        for scale, runs, run_id, value, median in suspects
+        if runs.dataset not in bad_data
     ]
     if found:
         yield Check(

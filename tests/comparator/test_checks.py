@@ -223,6 +223,12 @@ def test_a_run_far_below_its_scale_is_called_broken() -> None:
     assert "d7" not in message
 
 
+def test_a_bad_dataset_is_no_broken_run() -> None:
+    """Curated text against raw: every run of the one lies far from all others, seed after seed."""
+    far = table({"a": Source(), "b": Source(), "c": Source(), "web": Source(E=1.2)}, seed=4, noise=0.01)
+    assert "broken_run" not in found(far)
+
+
 def test_copies_of_a_run_are_left_out_and_counted() -> None:
     whole = table(seed=1)
     copy = each(whole.filter(pc.equal(whole["run_id"], "raw-1M-0")), "run_id", lambda r: "raw-1M-again")
