@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
-from curate.comparator.fit import fit, resample
+from curate.comparator.fit import Fit, fit, resample
 from curate.comparator.fitting.estimators import huber, least_squares
 from curate.comparator.laws import CHINCHILLA, SHIFTED_POWER
 
@@ -100,6 +100,19 @@ def peer_grid(inputs: dict[str, Array], losses: Array, unit: float) -> tuple[flo
     return float(best.fun) * unit, best.x
 
 
+def outcome(found: Fit) -> dict[str, Any]:
+    """What our fit came to, as stored."""
+    certificate = found.certificate
+    return {
+        "objective": certificate.objective,
+        "parameters": found.parameters,
+        "converged": certificate.converged,
+        "scaled gradient norm": certificate.gradient_norm,
+        "starts": certificate.starts,
+        "starts that agree": certificate.agreeing_starts,
+    }
+
+
 def chinchilla(result: dict[str, Any]) -> None:
     inputs, losses = isoflop_points(SEED)
     began = time.process_time()
@@ -111,20 +124,11 @@ def chinchilla(result: dict[str, Any]) -> None:
     for name, unit in (("as published", 1.0), ("rescaled", DELTA**2)):
         seconds, (objective, _) = cpu_seconds(partial(peer_grid, inputs, losses, unit))
         peers[name] = {"s": seconds, "objective": objective, "excess over ours": objective / lowest - 1}
-    certificate = found.certificate
     fastest = min(p["s"] for p in peers.values())
     result["chinchilla global"] = {
         "points": POINTS,
         "ours, s": ours,
-        "ours": {
-            "objective": lowest,
-            "parameters": found.parameters,
-            "converged": certificate.converged,
-            "scaled gradient norm": certificate.gradient_norm,
-            "starts": certificate.starts,
-            "starts that agree": certificate.agreeing_starts,
-            "distinct optima": certificate.distinct_optima,
-        },
+        "ours": outcome(found) | {"distinct optima": found.certificate.distinct_optima},
         "peer starts": len(STARTS),
         "peers": peers,
         "ratio": fastest / ours,
@@ -220,18 +224,10 @@ def double_saturation(result: dict[str, Any]) -> None:
 
         seconds, best = cpu_seconds(search)
         peers[name] = {"s": seconds, "objective": best, "excess over ours": best / lowest - 1}
-    certificate = found.certificate
     result["double saturation"] = {
         "points": SATURATION_POINTS,
         "ours, s": ours,
-        "ours": {
-            "objective": lowest,
-            "parameters": found.parameters,
-            "converged": certificate.converged,
-            "scaled gradient norm": certificate.gradient_norm,
-            "starts": certificate.starts,
-            "starts that agree": certificate.agreeing_starts,
-        },
+        "ours": outcome(found),
         "peer starts": len(SATURATION_STARTS),
         "peers": peers,
         "ratio": min(p["s"] for p in peers.values()) / ours,

@@ -34,11 +34,11 @@ from curate.comparator.backtests.holdouts import (
     up_to,
     widen,
 )
-from curate.comparator.composite import composite_rows, is_composite
 from curate.comparator.fit import Estimator, law_inputs
 from curate.comparator.laws import CHINCHILLA, POWER, POWER2, Law, find_law
 from curate.comparator.matching import Pool, guard
-from curate.comparator.points import Points, as_points, cooled_down, headline_rows, split_learning_rates
+from curate.comparator.points import Points, as_points
+from curate.comparator.rows import metric_rows
 from curate.comparator.tables import complete, headline_metric, notes_of
 from curate.comparator.verdict import Check
 from curate.errors import MeasurementError
@@ -71,24 +71,20 @@ def backtest(
     """Back-test the laws on `metric` (by default the only one) of a measurements table (one dataset suffices): see
     `backtest_points`.
 
-    Rows are chosen as `compare` chooses them: cooled-down models, the procedure's own learning rate, settings that
-    match (`pool="all"`: any); what is left out is counted in `notes`. Raises MeasurementError or MismatchError.
+    Rows are chosen as `compare` chooses them (rows.py): cooled-down models, no copies, the procedure's own learning
+    rate, settings that match (`pool="all"`: any); what is left out is counted in `notes`. Raises MeasurementError or
+    MismatchError.
     """
     table = complete(measurements)
     metric = metric if metric is not None else headline_metric(table)
     notes = list(notes_of(table))
     checks: list[Check] = []
-    table, other_rates = split_learning_rates(cooled_down(table, checks))
-    if not table.num_rows:
-        raise MeasurementError("Every measurement has a learning_rate_factor other than 1; nothing is left to test.")
-    if other_rates.num_rows:
-        notes.append(f"{other_rates.num_rows} measurements at another learning rate were left out.")
-    if is_composite(metric) and metric not in table["metric"].to_pylist():
-        every_run = composite_rows(table, metric, notes)[0]
+    rows = metric_rows(table, metric, checks, [], notes)
+    if rows.other_rates.num_rows:
+        notes.append(f"{rows.other_rates.num_rows} measurements at another learning rate were left out.")
+    if rows.composite is not None:
         notes.append("the composite's weights come from all of its points, those held out and the target's among them.")
-    else:
-        every_run = headline_rows(table, metric, notes)
-    guarded = guard(every_run, metric, pool=pool)
+    guarded = guard(rows.every_run, metric, pool=pool)
     return backtest_points(
         as_points(guarded.table),
         laws=laws,

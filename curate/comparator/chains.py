@@ -138,10 +138,7 @@ def fit_two_step(
     one = fit(first, inputs, values, estimator=first_estimator)
     two = fit(second, {"loss": from_loss}, metric, estimator=second_estimator)
     if not draws:
-        nothing = np.empty((0, 0))
-        return TwoStep(
-            one, two, nothing.reshape(0, len(one.theta)), nothing.reshape(0, len(two.theta)), len(names), seed
-        )
+        return TwoStep(one, two, np.empty((0, len(one.theta))), np.empty((0, len(two.theta))), len(names), seed)
     distinct, of_run = np.unique(names, return_inverse=True)
     counts = _draw_runs(len(distinct), needed=len(first.parameters), draws=draws, seed=seed)
     of_checkpoint = np.searchsorted(distinct, checkpoints.run)

@@ -50,7 +50,6 @@ class Evidence:
     """What the checks look at. `headline` comes with its scales and its back-test."""
 
     points: Points
-    table: pa.Table
     every_run: pa.Table
     """Rows of the metric before matching, all datasets."""
     source: Advantage
@@ -129,12 +128,11 @@ def far_extrapolation(e: Evidence) -> Iterator[Check]:
     for at in e.at:
         factor = span.extrapolation(at)
         if factor > LIMITS["extrapolation"]:
+            far = f"{factor:.0f}" if factor < FAR else flops(factor)
             yield Check(
                 "extrapolation",
                 "warning",
-                f"{flops(at)} FLOPs lies a factor {factor:.0f} outside what was measured."
-                if factor < FAR
-                else f"{flops(at)} FLOPs lies a factor {flops(factor)} outside what was measured.",
+                f"{flops(at)} FLOPs lies a factor {far} outside what was measured.",
                 "Trust the order there only after a run nearer to it; laws of a wrong form fail first at the far end.",
             )
 
@@ -313,12 +311,15 @@ def better_by_more_than_noise(gains: Sequence[tuple[str, float]], noise_sd: floa
 
 def learning_rate_untried(e: Evidence) -> Iterator[Check]:
     """No second learning rate on any cell: whether the one used was a good one is not known."""
-    if e.rates or not any(name == "learning_rate" for row in hyperparameter_settings(e.every_run) for name, _ in row):
+    if e.rates:
+        return
+    settings_of_row = hyperparameter_settings(e.every_run)
+    if "learning_rate" not in dict(settings_of_row[0]):  # every row names the same settings
         return
     rates: dict[str, set[str]] = {}
     datasets: dict[str, set[str]] = {}
     rows = zip(scale_labels(e.every_run), e.every_run["dataset"].to_pylist(), strict=True)
-    for (scale, name), settings in zip(rows, hyperparameter_settings(e.every_run), strict=True):
+    for (scale, name), settings in zip(rows, settings_of_row, strict=True):
         rates.setdefault(scale, set()).add(dict(settings)["learning_rate"])
         datasets.setdefault(scale, set()).add(name)
     alone = [scale for scale, seen in rates.items() if len(seen) == 1 and len(datasets[scale]) > 1]
@@ -481,21 +482,21 @@ def confounded_scales(e: Evidence) -> Iterator[Check]:
 def broken_runs(e: Evidence) -> Iterator[Check]:
     """Runs far below everything else at their scale."""
     chance = e.headline.chance or 0.0
-    suspects = [
+    low = [
         (scale, runs, run_id, value, median)
         for scale in e.headline.scales
         for runs, run_id, value, median in far_off(scale, e.headline.lower_is_better, chance)
     ]
     off: dict[str, set[str]] = {}
     beside: dict[str, set[str]] = {}
-    for _, runs, run_id, _, _ in suspects:
+    for _, runs, run_id, _, _ in low:
         off.setdefault(runs.dataset, set()).add(run_id)
         beside.setdefault(runs.dataset, set()).update(runs.run_ids)
     # where several runs of a dataset are that bad, and most of those beside them, it is the dataset
     bad_data = {name for name, ids in off.items() if len(ids) > 1 and 2 * len(ids) >= len(beside[name])}
     found = [
         f"{run_id} of {e.shown(runs.dataset)} at {scale.scale} ({value:.3g}, median {median:.3g})"
-        for scale, runs, run_id, value, median in suspects
+        for scale, runs, run_id, value, median in low
         if runs.dataset not in bad_data
     ]
     if found:

@@ -19,26 +19,18 @@ import pyarrow.compute as pc
 from curate.comparator.advantage import Advantage, Settings, advantages
 from curate.comparator.backtest import backtest_points
 from curate.comparator.checks import Evidence, run_checks
-from curate.comparator.composite import composite_rows, is_composite
-from curate.comparator.copies import drop_copies
 from curate.comparator.curves import FittedLaw, compute_grid, describe, fit_laws
 from curate.comparator.gaps import noise_without_pairs, pair_gaps
 from curate.comparator.heatmap import TaskRanking, heatmap
 from curate.comparator.laws import CHINCHILLA, POWER, POWER2, Law, find_law
 from curate.comparator.learning_rate import learning_rate_rows
 from curate.comparator.matching import Pool, confounded, guard
-from curate.comparator.pairs import compare_pairs, rank
-from curate.comparator.points import (
-    Points,
-    cooled_down,
-    headline_rows,
-    make_points,
-    split_learning_rates,
-    with_laws,
-)
+from curate.comparator.pairs import compare_pairs, decide, gaps_at, rank
+from curate.comparator.points import Points, make_points, with_laws
+from curate.comparator.rows import metric_rows
 from curate.comparator.scales import compare_scales
 from curate.comparator.tables import complete, headline_metric, notes_of, numbers
-from curate.comparator.uncertainty import Array, Draws, Posterior, decided_pairs, interval
+from curate.comparator.uncertainty import Array, Draws, Posterior, interval
 from curate.comparator.verdict import Check, Composite, Estimate, Excluded, MetricResult, Noise, Ranking, Verdict
 from curate.comparator.wording import listed, short_names
 from curate.errors import MeasurementError
@@ -91,15 +83,8 @@ def compare(
     notes = list(notes_of(table))
     checks: list[Check] = []
     excluded: list[Excluded] = []
-    table = cooled_down(table, checks, excluded)
-    table, other_rates = split_learning_rates(drop_copies(table, checks, excluded))
-    if not table.num_rows:
-        raise MeasurementError("Every measurement has a learning_rate_factor other than 1; nothing is left to compare.")
-    composite = None
-    if is_composite(metric) and metric not in table["metric"].to_pylist():
-        every_run, composite = composite_rows(table, metric, notes)
-    else:
-        every_run = headline_rows(table, metric, notes)
+    rows = metric_rows(table, metric, checks, excluded, notes)
+    every_run, composite = rows.every_run, rows.composite
     main = choose_rows(every_run, metric, pool, chosen_law, checks, excluded)
     checks += confounded(main)
     points = make_points(main)
@@ -110,12 +95,11 @@ def compare(
     scales, agreement = compare_scales(every_run, confidence=confidence, seed=seed, verdict_order=order)
     tested = backtest_points(points, laws=law_choice(chosen_law), confidence=confidence, seed=seed)
     headline = replace(headline, scales=scales, agreement=agreement, chance=chance_of(every_run), backtest=tested)
-    others = part_results(table, metric, settings, pool, points.names, checks, excluded, notes)
-    rates = learning_rate_rows(main, other_rates, metric, noise_sd=headline.noise.run_sd.value)
+    others = part_results(rows.table, metric, settings, pool, points.names, checks, excluded, notes)
+    rates = learning_rate_rows(main, rows.other_rates, metric, noise_sd=headline.noise.run_sd.value)
     checks += run_checks(
         Evidence(
             points=points,
-            table=main,
             every_run=every_run,
             source=source,
             headline=headline,
@@ -128,7 +112,7 @@ def compare(
         )
     )
     if composite is not None:
-        tasks = task_rankings(table, composite, settings, pool, points.names, notes)
+        tasks = task_rankings(rows.table, composite, settings, pool, points.names, notes)
     else:
         tasks = [TaskRanking(r.metric, r.rankings[0], r.noise.run_sd.value, r.noise.degrees_of_freedom) for r in others]
     severity = {"severe": 0, "warning": 1, "note": 2}
@@ -306,9 +290,8 @@ def rankings_at(source: Advantage, settings: Settings, at: Array) -> tuple[Ranki
     estimate, samples = advantages(source, at, count, settings.bootstraps)
     found = []
     for index, flops in enumerate(at.tolist()):
-        gap = estimate[index, second] - estimate[index, first]
-        drawn = samples[:, index, second] - samples[:, index, first]
-        decided, _ = decided_pairs(gap, drawn, confidence=settings.confidence)
+        gap, drawn = gaps_at(estimate[index], samples[:, index], first, second)
+        decided, _ = decide(gap, drawn, settings.confidence)
         found.append(
             rank(points, flops, estimate[index], samples[:, index], couples, gap, decided, settings.confidence)
         )

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from curate.comparator.matching import all_settings
 from curate.comparator.points import cell_numbers, joined
-from curate.comparator.tables import numbers
+from curate.comparator.tables import numbers, replace
 from curate.comparator.uncertainty import Array, Ints
 from curate.comparator.verdict import Composite, TaskWeight
 from curate.errors import MeasurementError
@@ -57,6 +57,14 @@ class Tasks:
         """(n, k): 0 at chance, 1 perfect; NaN where chance is unknown."""
         return progress(self.values, self.chance, self.lower)
 
+    @property
+    def scored(self) -> Array:
+        """(n, k): what is averaged: above chance, where it is known, for shares; else the values."""
+        if not self.shares:
+            return self.values
+        above = self.above_chance
+        return np.where(np.isnan(above), self.values, above)
+
 
 def progress(values: Array, chance: Array, lower: npt.NDArray[np.bool_]) -> Array:
     """How far from chance (0) to perfect (1): perfect is 0 for a loss or an error, 1 for a share."""
@@ -83,25 +91,20 @@ def composite_rows(table: pa.Table, metric: str, notes: list[str]) -> tuple[pa.T
     names, whole = complete_points(rows_of_point, names, notes)
     tasks = make_tasks(table, names, whole)
     weights, composite = weigh(tasks, metric)
-    if tasks.shares:
-        scored = np.where(np.isnan(tasks.above_chance), tasks.values, tasks.above_chance) @ weights
-    elif tasks.lower.all():
-        scored = tasks.values @ weights
+    if tasks.shares or tasks.lower.all():
+        scored = tasks.scored @ weights
     else:
         signed = np.where(tasks.lower, -tasks.values, tasks.values)
         scored = (signed - signed.mean(axis=0)) @ weights
     first = [rows[names[0]] for rows in whole]
     out = table.take(pa.array(first))
-    replaced: dict[str, pa.Array] = {
-        "value": pa.array(scored),
-        "metric": pa.array([metric] * len(first)),
-        "error": pa.nulls(len(first), pa.float64()),
-        "chance": pa.array([0.0 if tasks.shares else None] * len(first), pa.float64()),
-        "lower_is_better": pa.array([bool(tasks.lower.all())] * len(first)),
-        "evaluation": joined(table, {(i,): list(rows.values()) for i, rows in enumerate(whole)}, "evaluation"),
-    }
-    for name, values in replaced.items():
-        out = out.set_column(out.schema.get_field_index(name), name, values)
+    out = replace(out, "value", scored)
+    out = replace(out, "metric", [metric] * len(first))
+    out = replace(out, "error", [None] * len(first))
+    out = replace(out, "chance", [0.0 if tasks.shares else None] * len(first))
+    out = replace(out, "lower_is_better", [bool(tasks.lower.all())] * len(first))
+    of_point: dict[tuple[object, ...], list[int]] = {(i,): list(rows.values()) for i, rows in enumerate(whole)}
+    out = replace(out, "evaluation", joined(table, of_point, "evaluation"))
     notes.append(f"{metric} is a weighted mean of {len(names)} tasks: {heaviest(composite)}")
     return out, composite
 
@@ -184,9 +187,7 @@ def make_tasks(table: pa.Table, names: list[str], whole: list[dict[str, int]]) -
 
 def weigh(tasks: Tasks, metric: str) -> tuple[Array, Composite]:
     """Weights (k,) of the values (of what is above chance, for shares), summing to one for shares and losses."""
-    scored = tasks.values
-    if tasks.shares:
-        scored = np.where(np.isnan(tasks.above_chance), tasks.values, tasks.above_chance)
+    scored = tasks.scored
     noise, measured = noise_variance(scored, tasks)
     signal = signal_variance(scored, tasks, noise)
     best, error = best_cell(tasks, np.sqrt(noise))

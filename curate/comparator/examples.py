@@ -5,7 +5,6 @@ changed); this module gives it the names, units, directions and chance levels of
 fitted, averaged or dropped here but what `notes` says.
 """
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ import pyarrow as pa
 
 from curate.comparator.adapters.chance import DCLM_BASELINE, LM_EVAL
 from curate.comparator.adapters.dclm import CENTRED, MMLU, TASKS
+from curate.comparator.adapters.files import read_rows
+from curate.comparator.adapters.flops import SIX_ND, six_nd
 from curate.comparator.adapters.wide import MetricColumn, Runs, melt
 from curate.comparator.tables import complete, notes_of, with_notes
 from curate.errors import MeasurementError
@@ -70,7 +71,7 @@ def load_example(name: str) -> Example:
 
 def dclm() -> Example:
     """133 runs that DCLM's evaluation, model and dataset JSON link, with Core, Extended, MMLU and 53 tasks."""
-    runs = read_csv("dclm_runs.csv")
+    runs = read_rows(FOLDER / "dclm_runs.csv")
     measured = melt(Runs(runs, [*CENTRED, MMLU, *TASKS]), where="dclm_runs.csv")
     notes = [
         *measured.notes,
@@ -95,7 +96,7 @@ def open_sci_ref() -> Example:
     """8 datasets x 4 sizes at 300B tokens (3 also at 1T), average of 11 tasks, and the curves before cool-down."""
     rows = []
     others = 0
-    for row in read_csv("open_sci_ref_points.csv"):
+    for row in read_rows(FOLDER / "open_sci_ref_points.csv"):
         if row["dataset"].startswith("ext:"):
             others += 1
             continue
@@ -105,7 +106,7 @@ def open_sci_ref() -> Example:
         scale = f"{size}-{budget}"
         rows.append(open_sci_ref_row(dataset, scale, size, tokens, float(row["avg_downstream"]), cooled_down=True))
     decaying = 0
-    for row in read_csv("open_sci_ref_curves.csv"):
+    for row in read_rows(FOLDER / "open_sci_ref_curves.csv"):
         tokens = 1e9 * float(row["tokens_B"])
         if tokens > STABLE_SHARE * 3e11:
             decaying += 1
@@ -136,17 +137,11 @@ def open_sci_ref() -> Example:
 def open_sci_ref_row(
     dataset: str, scale: str, size: str, tokens: float, value: float, *, cooled_down: bool
 ) -> dict[str, Any]:
-    params = OPEN_SCI_REF_PARAMS[size]
     return {
         "run_id": f"{dataset}/{scale}",
         "dataset": dataset,
         "scale": scale,
-        "params": params,
-        "tokens": tokens,
-        "token_unit": "tokens",
-        "tokenizer": "EleutherAI/gpt-neox-20b",
-        "flops": 6 * params * tokens,
-        "flops_convention": "6ND",
+        **trained(OPEN_SCI_REF_PARAMS[size], tokens),
         "metric": "avg11",
         "value": value,
         "lower_is_better": False,
@@ -158,7 +153,7 @@ def open_sci_ref_row(
 
 def gadre() -> Example:
     """104 runs on 3 datasets, 8 losses with their errors and 46 task errors."""
-    raw = read_csv("gadre_runs.csv")
+    raw = read_rows(FOLDER / "gadre_runs.csv")
     runs, metrics = [], []
     losses = [c.removeprefix("loss_") for c in raw[0] if c.startswith("loss_") and f"loss_upper_{c[5:]}" in raw[0]]
     for row in raw:
@@ -166,19 +161,13 @@ def gadre() -> Example:
         for name in losses:  # 95% intervals of the evaluation: half the width is 1.96 standard errors
             width = float(row[f"loss_upper_{name}"]) - float(row[f"loss_lower_{name}"])
             run[f"loss_error_{name}"] = width / (2 * 1.96)
-        params, tokens = float(row["N"]), float(row["D"])
         runs.append(
             run
             | {
                 "run_id": row["name"],
                 "dataset": GADRE_DATASETS[row["dataset_name"]],
                 "scale": GADRE_SIZES[int(row["N"])],
-                "params": params,
-                "tokens": tokens,
-                "token_unit": "tokens",
-                "tokenizer": "EleutherAI/gpt-neox-20b",
-                "flops": 6 * params * tokens,
-                "flops_convention": "6ND",
+                **trained(float(row["N"]), float(row["D"])),
                 "cooled_down": True,
                 "evaluation": "gadre 2024",
             }
@@ -222,6 +211,13 @@ def make(
     return Example(name, checked, metric, at, law, notes_of(checked), source)
 
 
-def read_csv(name: str) -> list[dict[str, Any]]:
-    with (FOLDER / name).open(encoding="utf-8", newline="") as file:
-        return [{k: (v if v != "" else None) for k, v in row.items()} for row in csv.DictReader(file)]
+def trained(params: float, tokens: float) -> dict[str, Any]:
+    """What a run of open-sci-ref's and Gadre's was trained with, in columns of SCHEMA."""
+    return {
+        "params": params,
+        "tokens": tokens,
+        "token_unit": "tokens",
+        "tokenizer": "EleutherAI/gpt-neox-20b",
+        "flops": six_nd(params, tokens),
+        "flops_convention": SIX_ND,
+    }

@@ -77,24 +77,18 @@ class GapModel:
     def terms(self) -> int:
         return KINDS[self.kind]
 
+    @property
+    def spans(self) -> dict[str, tuple[float, float]]:
+        """The ends of params, tokens and compute over the model's points."""
+        return {name: ends(values) for name, values in places_of(self.points, self.rows).items()}
+
     def basis_at(self, picked: Ints, shape: float) -> Array:
         """Columns (m, terms) at measured points."""
-        points, rows = self.points, self.rows
-        places = {"params": points.params, "tokens": points.tokens, "flops": points.flops}
-        return gap_basis(
-            self.kind,
-            {name: values[picked] for name, values in places.items()},
-            {name: ends(values[rows]) for name, values in places.items()},
-            shape,
-        )
+        return gap_basis(self.kind, places_of(self.points, picked), self.spans, shape)
 
     def basis(self, flops: Array, shape: float) -> Array:
         """Columns (m, terms) at compute (m,), on the ladder's own trajectory."""
-        points, rows = self.points, self.rows
-        spans = {"params": points.params[rows], "tokens": points.tokens[rows], "flops": points.flops[rows]}
-        return gap_basis(
-            self.kind, points.on_trajectory(flops), {name: ends(values) for name, values in spans.items()}, shape
-        )
+        return gap_basis(self.kind, self.points.on_trajectory(flops), self.spans, shape)
 
 
 @dataclass(frozen=True)
@@ -147,6 +141,10 @@ class Gaps:
         means = self.posterior.coefficients_by_design()[:, free].reshape(-1, k, model.terms)
         estimate[:, 1:] = (bases @ means.transpose(0, 2, 1)).sum(axis=0)
         return estimate, sampled
+
+
+def places_of(points: Points, rows: npt.NDArray[np.bool_] | Ints) -> dict[str, Array]:
+    return {"params": points.params[rows], "tokens": points.tokens[rows], "flops": points.flops[rows]}
 
 
 def gap_basis(kind: str, place: dict[str, Array], spans: dict[str, tuple[float, float]], shape: float) -> Array:
@@ -220,7 +218,7 @@ def design_columns(
     """
     number = np.unique(points.cell[rows], return_inverse=True)[1]
     cells = int(number.max()) + 1
-    place = {"params": points.params[rows], "tokens": points.tokens[rows], "flops": points.flops[rows]}
+    place = places_of(points, rows)
     spans = {name: ends(values) for name, values in place.items()}
     terms, shapes = KINDS[kind], SHAPES if KINDS[kind] > 1 else SHAPES[:1]
     own = np.hstack([gap_basis(kind, place, spans, shape) for shape in shapes])

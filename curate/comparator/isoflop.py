@@ -9,7 +9,7 @@ squares, weighted by each optimum's own spread.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -202,7 +202,7 @@ def _optimum(
 
 
 def _reject(optimum: Optimum, reason: str) -> Optimum:
-    return Optimum(**{**optimum.__dict__, "rejected": reason})
+    return replace(optimum, rejected=reason)
 
 
 def _at(curve: IsoFlop, along: Literal["params", "tokens"], at: float, low: float, spread: float) -> Optimum:

@@ -6,6 +6,7 @@ one held-out set.
 """
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -28,13 +29,11 @@ def learning_rate_rows(main: pa.Table, other: pa.Table, metric: str, *, noise_sd
     factors = learning_rate_factors(other)
     sign = 1.0 if main["lower_is_better"][0].as_py() else -1.0
     rows = []
-    sizes = np.array([s if s is not None else f"{p:.4g}" for s, p in scale_names(other)])
+    sizes, main_sizes = scale_names(other), scale_names(main)
     for size in dict.fromkeys(sizes.tolist()):
         for factor in sorted(set(factors[sizes == size].tolist())):
             here = other.filter(pa.array((sizes == size) & (factors == factor)))
-            there = main.filter(
-                pa.array(np.array([s if s is not None else f"{p:.4g}" for s, p in scale_names(main)]) == size)
-            )
+            there = main.filter(pa.array(main_sizes == size))
             tuned, changed = means(there, here), means(here, there)
             names = sorted(set(tuned) & set(changed))
             if len(names) < 2:
@@ -51,8 +50,10 @@ def learning_rate_rows(main: pa.Table, other: pa.Table, metric: str, *, noise_sd
     return tuple(rows)
 
 
-def scale_names(table: pa.Table) -> list[tuple[str | None, float]]:
-    return list(zip(table["scale"].to_pylist(), numbers(table, "params").tolist(), strict=True))
+def scale_names(table: pa.Table) -> npt.NDArray[np.str_]:
+    """The scale of every row, or its parameters."""
+    rows = zip(table["scale"].to_pylist(), numbers(table, "params").tolist(), strict=True)
+    return np.array([s if s is not None else f"{p:.4g}" for s, p in rows])
 
 
 def means(table: pa.Table, budgets_of: pa.Table) -> dict[str, float]:

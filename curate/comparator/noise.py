@@ -176,7 +176,7 @@ class NoiseModel:
     fixed: Array
     units: Units
     blocks: Blocks
-    grid: dict[str, Array]  # of every component, in the order g, k, t, d: rho, lam, kappa, tau, design, sheet (g)
+    grid: dict[str, Array]  # of every component, in the order g, k, t, d: rho, lam, kappa, tau, design, slope (k)
     dof: int
     deviation: Array  # (k, n): exp(kappa size)
     unit_deviation: Array  # (k, u)
@@ -291,7 +291,6 @@ def prepare(
         "kappa": np.array(kappas)[k_axis],
         "tau": np.array(taus)[t_axis],
         "design": d_axis,
-        "sheet": g_axis,
         "slope": k_axis,
     }
     return NoiseModel(

@@ -15,7 +15,7 @@ from curate.comparator.advantage import Advantage, Settings, advantages
 from curate.comparator.curves import curve, multipliers
 from curate.comparator.gaps import Gaps, cell_differences, error_with_more_runs
 from curate.comparator.points import Points
-from curate.comparator.uncertainty import Array, Draws, decided_pairs, interval
+from curate.comparator.uncertainty import Array, Draws, Ints, decided_pairs, interval
 from curate.comparator.verdict import (
     CellGap,
     Comparison,
@@ -42,12 +42,7 @@ def compare_pairs(
     comparisons: list[list[Comparison]] = [[] for _ in couples]
     rankings = []
     for index, flops in enumerate(settings.at):
-        # positive: `first` is better
-        gap = estimate[index, second] - estimate[index, first]
-        drawn = samples[:, index, second] - samples[:, index, first]
-        # far outside the span the draws are skew: where most of them contradict the estimate, their median stands
-        against = (np.sign(gap) * (np.mean(drawn > 0, axis=0) - 0.5)) < 0
-        gap = np.where(against, np.median(drawn, axis=0), gap)
+        gap, drawn = gaps_at(estimate[index], samples[:, index], first, second)
         decided, critical = decide(gap, drawn, settings.confidence)
         rankings.append(
             rank(points, flops, estimate[index], samples[:, index], couples, gap, decided, settings.confidence)
@@ -84,6 +79,17 @@ def compare_pairs(
             )
         )
     return tuple(pairs), tuple(rankings)
+
+
+def gaps_at(estimate: Array, samples: Array, first: Ints, second: Ints) -> tuple[Array, Array]:
+    """Gaps of pairs at one compute, positive where `first` is better: estimate (pairs,) and draws (B, pairs).
+
+    Far outside the span the draws are skew: where most of them contradict the estimate, their median stands.
+    """
+    gap = estimate[second] - estimate[first]
+    drawn = samples[:, second] - samples[:, first]
+    against = (np.sign(gap) * (np.mean(drawn > 0, axis=0) - 0.5)) < 0
+    return np.where(against, np.median(drawn, axis=0), gap), drawn
 
 
 def decide(gap: Array, drawn: Array, confidence: float) -> tuple[npt.NDArray[np.bool_], float]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.comparator.tables import numbers
+from curate.comparator.tables import numbers, replace
 from curate.comparator.uncertainty import Array, Ints, Layout
 from curate.comparator.verdict import Check, Excluded, Point, Span
 from curate.errors import MeasurementError
@@ -228,15 +228,12 @@ def headline_rows(table: pa.Table, metric: str, notes: list[str]) -> pa.Table:
     rows_of = np.array(list(sums.values()))  # (points, parts)
     value, chance, error = (numbers(table, name)[rows_of] for name in ("value", "chance", "error"))
     out = table.take(pa.array(rows_of[:, 0]))
-    replaced: dict[str, pa.Array] = {
-        "value": pa.array(value.mean(axis=1)),
-        "metric": pa.array([metric] * len(rows_of)),
-        "chance": pa.array(chance.mean(axis=1), from_pandas=True),  # NaN where one part's is not known: null
-        "error": pa.array(np.sqrt((error**2).sum(axis=1)) / len(parts), from_pandas=True),
-        "evaluation": joined(table, sums, "evaluation"),
-    }
-    for name, column in replaced.items():
-        out = out.set_column(out.schema.get_field_index(name), name, column)
+    out = replace(out, "value", value.mean(axis=1))
+    out = replace(out, "metric", [metric] * len(rows_of))
+    # NaN where one part's is not known: null
+    out = replace(out, "chance", pa.array(chance.mean(axis=1), from_pandas=True))
+    out = replace(out, "error", pa.array(np.sqrt((error**2).sum(axis=1)) / len(parts), from_pandas=True))
+    out = replace(out, "evaluation", joined(table, sums, "evaluation"))
     if len(parts) > 1 or len(sums) < len(rows_by_key):
         left = len(rows_by_key) - len(sums)
         notes.append(

@@ -16,6 +16,7 @@ from scipy.stats import t as student
 from curate.comparator.fit import Fit, checked_weights, fit, objective_as_published
 from curate.comparator.fitting.likelihood import dispersion, residuals_at
 from curate.comparator.laws import Array, Inputs, Law
+from curate.comparator.laws.law import power_of
 from curate.comparator.verdict import Check
 from curate.errors import MeasurementError
 
@@ -173,10 +174,9 @@ class _Data:
 def near_law(law: Law, theta: Array) -> Law:
     """`law`, with something held, whose starts lie around `theta` (p,) instead of over its whole grid."""
     around = [
-        replace(p, grid=tuple(sorted({float(np.clip(value * f, p.lower, p.upper)) for f in LAST_FACTORS})))
-        if p.name not in law.linear
-        else replace(p, grid=(float(np.clip(value, p.lower, p.upper)),))
+        replace(p, grid=tuple(sorted({float(np.clip(value * f, p.lower, p.upper)) for f in factors})))
         for p, value in zip(law.parameters, theta, strict=True)
+        for factors in [(1.0,) if p.name in law.linear else LAST_FACTORS]
     ]
     return replace(law, parameters=tuple(around), linear=())
 
@@ -190,9 +190,7 @@ def _limits(data: _Data, start: float, reach: float) -> tuple[float, float]:
     usual = 1.0 if parameter.kind == "plain" else float(np.median(np.abs(data.losses)))
     if parameter.of is not None:
         name, power = parameter.of
-        exponent = data.found.parameters[power.lstrip("-")] if isinstance(power, str) else power
-        sign = -1.0 if isinstance(power, str) and power.startswith("-") else 1.0
-        usual *= float(np.median(data.inputs[name])) ** (sign * exponent)
+        usual *= float(np.median(data.inputs[name])) ** power_of(power, data.found.parameters)
     low, high = (abs(start) or usual / reach) / reach, max(abs(start) * reach, usual)
     if start < 0:
         low, high = -high, -low

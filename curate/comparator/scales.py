@@ -11,6 +11,7 @@ that laws have to beat (Magnusson et al. 2025, DataDecide: 150M alone orders 80%
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations, product
 from typing import Literal
 
@@ -51,7 +52,7 @@ class _Cell:
     value: Array
     settings: tuple[Settings, ...]
 
-    @property
+    @cached_property
     def usual(self) -> Settings:
         return most_shared(self.dataset, self.settings)
 

@@ -142,7 +142,7 @@ def complete(raw: pa.Table, *, where: str | Origin = "measurements") -> pa.Table
     check_units(table, origin)
     table = fill_runs(table, origin, notes)
     refuse_duplicates(table, origin)
-    return table.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata({NOTES_KEY: json.dumps(notes).encode()})
+    return with_notes(table.select(SCHEMA.names).cast(SCHEMA), notes)
 
 
 def cast_columns(raw: pa.Table, where: Origin, notes: list[str]) -> pa.Table:
@@ -173,15 +173,21 @@ def counts_from_text(given: pa.ChunkedArray, name: str, where: Origin, notes: li
     """params written as `1.4B` or `1,439,795,200`: read, and said."""
     values: list[float | None] = []
     for index, text in enumerate(given.to_pylist()):
-        count = None if text is None or text.strip().lower() in MISSING else as_count(text)
-        if text is not None and count is None and text.strip().lower() not in MISSING:
+        count = None if is_missing(text) else as_count(text)
+        if count is None and not is_missing(text):
             raise MeasurementError(
                 f"{where.row(index)}: {name} has {text[:60]!r}; give a number, or one like 1.4B or 28.8e9."
             )
         values.append(count)
-    example = next(text for text, value in zip(given.to_pylist(), values, strict=True) if value is not None)
-    notes.append(f"{name} is text ({example!r} ...) and was read as numbers, K M B T as powers of a thousand")
+    example = next((text for text, value in zip(given.to_pylist(), values, strict=True) if value is not None), None)
+    if example is not None:
+        notes.append(f"{name} is text ({example!r} ...) and was read as numbers, K M B T as powers of a thousand")
     return pa.array(values, pa.float64())
+
+
+def is_missing(value: object) -> bool:
+    """Whether a cell holds nothing: null, an empty text, or a word that stands for none."""
+    return value is None or (isinstance(value, str) and value.strip().lower() in MISSING)
 
 
 def as_count(text: str) -> float | None:
@@ -213,6 +219,11 @@ def first_uncastable(column: pa.ChunkedArray, to: pa.DataType) -> int | None:
 def numbers(table: pa.Table, name: str) -> Column:
     """A numeric column as float64, null as NaN."""
     return np.asarray(pc.fill_null(table[name].cast(pa.float64()), float("nan")).to_numpy(), dtype=float)
+
+
+def counts_samples(table: pa.Table) -> npt.NDArray[np.bool_]:
+    """Rows whose `tokens` are samples (image-text pairs)."""
+    return np.asarray(pc.fill_null(pc.equal(table["token_unit"], "samples"), False).to_numpy(), dtype=bool)
 
 
 def refuse_rows(bad: npt.NDArray[np.bool_], table: pa.Table, where: Origin, column: str, why: str) -> None:
@@ -280,7 +291,7 @@ def fill_compute(table: pa.Table, where: Origin, notes: list[str]) -> pa.Table:
         "flops",
         "is missing, and so is params or tokens: give flops, or both of the others",
     )
-    samples = pc.fill_null(pc.equal(table["token_unit"], "samples"), False).to_numpy()
+    samples = counts_samples(table)
     why = "is missing and tokens counts samples: 6 x params x samples is no compute, give the flops"
     refuse_rows(missing & samples, table, where, "flops", why)
     if missing.any():
@@ -347,8 +358,9 @@ def check_chance(table: pa.Table, where: Origin) -> None:
     chance = numbers(table, "chance")
     refuse_rows(np.isinf(chance), table, where, "chance", "must be finite, or empty where it is not known")
     known: dict[str, float] = {}
+    names = table["metric"].to_pylist()
     for row in np.flatnonzero(~np.isnan(chance)):
-        name = table["metric"][int(row)].as_py()
+        name = names[row]
         if known.setdefault(name, float(chance[row])) != chance[row]:
             raise MeasurementError(
                 f"{where.row(int(row))}: chance of {name!r} is {chance[row]:g}, and {known[name]:g} before; "
@@ -365,7 +377,7 @@ def check_units(table: pa.Table, where: Origin) -> None:
         & ~pc.is_null(units).to_numpy()
     )
     refuse_rows(unknown, table, where, "token_unit", f"is not known; it is one of {', '.join(TOKEN_UNITS)}, or empty")
-    samples = pc.fill_null(pc.equal(units, "samples"), False).to_numpy()
+    samples = counts_samples(table)
     if samples.any() and not samples.all():
         row = int(np.flatnonzero(samples)[0])
         other = int(np.flatnonzero(~samples)[0])

@@ -27,15 +27,16 @@ def verdict_lines(verdict: Verdict) -> tuple[str, ...]:
     )
     order = [r.dataset for r in verdict.ranking.order]
     names = {name: printable(short) for name, short in short_names(order).items()}
-    pairs = sorted(verdict.pairs, key=lambda p: sorted((order.index(p.first), order.index(p.second))))
     if len(order) > MANY:
         lines += ranking_lines(verdict, names)
     else:
+        pairs = sorted(verdict.pairs, key=lambda p: sorted((order.index(p.first), order.index(p.second))))
         width = max(len(f"{names[p.first]} > {names[p.second]}") for p in pairs)
         lines += [pair_line(pair, width, names) for pair in pairs]
     lines += scale_lines(verdict)
-    lines += [f"! {c.message}" for c in printed(verdict)]
-    rest = [c for c in verdict.checks if c.severity == "warning" and c not in printed(verdict)]
+    first = printed(verdict)
+    lines += [f"! {c.message}" for c in first]
+    rest = [c for c in verdict.checks if c.severity == "warning" and c not in first]
     lines += [f"! {c.message}" for c in rest[:4]]
     if len(rest) > 4:
         lines.append(f"! {len(rest) - 4} more warnings")

@@ -8,7 +8,7 @@ from curate.report.axes import Axis, axis_over
 from curate.report.labels import label, plains
 from curate.report.looks import styles
 from curate.report.numbers import interval, power_of_ten
-from curate.report.plots import Plot, base_layout, drawn_axis, symbol
+from curate.report.plots import Plot, axes_layout, marker
 
 if TYPE_CHECKING:
     from curate.comparator.backtests.decisions import DecisionRow
@@ -19,9 +19,8 @@ def decision_plot(rows: "Sequence[DecisionRow]") -> Plot:
     usable = [row for row in rows if row.flops > 0 and math.isfinite(row.accuracy.value)]
     looks = styles([row.method for row in usable])
     x = axis_over([row.flops for row in usable], "compute used by the ranking (FLOPs)", log=True)
-    layout = base_layout(height=360) | {
-        "xaxis": drawn_axis(x),
-        "yaxis": drawn_axis(Axis(-0.02, 1.04, "share of pairs in the target's order")) | {"automargin": True},
+    y = Axis(-0.02, 1.04, "share of pairs in the target's order")
+    layout = axes_layout(x, y, height=360) | {
         "showlegend": True,
         "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12}},
         "shapes": [_guessing()],
@@ -47,7 +46,7 @@ def decision_plot(rows: "Sequence[DecisionRow]") -> Plot:
                     "color": look.colour,
                 },
                 "line": {"color": look.colour, "width": 1.4},
-                "marker": {"color": look.colour, "line": {"color": "#fff", "width": 0.8}} | symbol(look),
+                "marker": marker(look),
                 "customdata": [_hint(row) for row in own],
                 "hovertemplate": "%{fullData.name}, %{customdata[0]}<br>%{y:.3f} %{customdata[1]} of %{customdata[2]} "
                 "pairs<br>%{customdata[3]} FLOPs, %{customdata[4]} runs<extra></extra>",

@@ -66,6 +66,15 @@ def folded(title: object, *content: object, is_open: bool = False) -> Html:
     return tag("details", tag("summary", title), *content, attributes={"open": True} if is_open else None)
 
 
+ROWS_AT_ONCE = 24
+"""Rows of a table that stand open; a longer one scrolls in itself."""
+
+
+def scrolling(drawn: Html, rows: Sequence[Html]) -> Html:
+    """A table, in a box that scrolls where it has many rows."""
+    return tag("div.tall", drawn) if len(rows) > ROWS_AT_ONCE else drawn
+
+
 def name_of(dataset: str, looks: dict[str, Style]) -> Html:
     """The dataset's name beside its line and marker; where it is cut, the whole of it at the pointer."""
     look = looks.get(dataset)
@@ -78,8 +87,6 @@ def _whole(dataset: str, look: Style) -> dict[str, object]:
     return {"title": shortened(dataset, 400)} if look.shown != dataset else {}
 
 
-ROWS_AT_ONCE = 24
-"""Rows of a table that stand open; a longer one scrolls in itself."""
 LEADING = 8
 """Datasets that figures show at first; of more, the legend adds whichever one wants."""
 

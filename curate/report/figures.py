@@ -17,7 +17,7 @@ from curate.errors import CurateError
 from curate.report.axes import Axis, axis_over
 from curate.report.looks import COMPUTE, Style, direction, metric_label, styles
 from curate.report.numbers import digits, power_of_ten, probability
-from curate.report.plots import advantage_of_cell, gaps_in_order
+from curate.report.plots import advantage_of_cell, gaps_in_order, heights_of, measured_part
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +62,7 @@ def write_figures(verdict: "Verdict", path: str | Path, *, format: Format | None
         raise CurateError(f"{chosen!r} is no format of figures; take one of {', '.join(FORMATS)}.")
     if suffix in FORMATS and suffix != chosen:
         raise CurateError(f"{target.name} ends in .{suffix}, but the format asked for is {chosen}; let them agree.")
-    drawn = {name: draw for name, draw in FIGURES.items() if name == "ranking" or verdict.fits or name == "gaps"}
+    drawn = {name: draw for name, draw in FIGURES.items() if verdict.fits or name != "laws"}
     from matplotlib import rc_context
 
     with rc_context({**_STYLE, "font.family": _families()}):
@@ -140,8 +140,9 @@ def ranking_figure(verdict: "Verdict", whole: Any = None) -> "Figure":
     rankings = verdict.headline.rankings
     height = _ranking_height(verdict)
     figure, panels = _panels(len(rankings), width=7.0, height=height, whole=whole, columns=min(RANKINGS, len(rankings)))
+    looks = styles(verdict.datasets, most=NAME)
     for axes, ranking in zip(panels, rankings, strict=True):
-        _ranking(axes, ranking, styles(verdict.datasets, most=NAME))
+        _ranking(axes, ranking, looks)
     words = f"advantage over the mean of all datasets ({metric_label(verdict.metric)}), 1 = best rank"
     _foot(figure, f"{words}; {100 * verdict.confidence:g}% intervals, seed {verdict.seed}; on the right P(best)", whole)
     return figure
@@ -237,9 +238,7 @@ def _law(axes: "Axes", curve: "Curve", measured: Sequence[float], look: Style) -
     reach = 1e12 * max(1.0, float(np.nanmax(np.abs(np.where(np.isfinite(median), median, 0)), initial=0.0)))
     held = np.isfinite(low) & np.isfinite(high) & (np.abs(low) < reach) & (np.abs(high) < reach)
     axes.fill_between(flops, low, high, where=held, color=look.colour, alpha=0.15, linewidth=0)
-    ends = (min(measured) * 0.999, max(measured) * 1.001) if len(measured) else (-math.inf, math.inf)
-    inside = np.flatnonzero((flops >= ends[0]) & (flops <= ends[1]))
-    first, last = (int(inside[0]), int(inside[-1])) if len(inside) else (len(flops) - 1, len(flops) - 1)
+    first, last = measured_part(flops, measured)
     parts = ((slice(0, first + 1), "--"), (slice(first, last + 1), "-"), (slice(last, None), "--"))
     for part, dash in parts:
         axes.plot(flops[part], median[part], color=look.colour, linewidth=1.3, linestyle=dash)
@@ -249,13 +248,7 @@ def _gap(axes: "Axes", pair: "Pair", verdict: "Verdict", looks: dict[str, Style]
     look = looks[pair.first]
     curve = pair.gap_curve
     cells = [(cell.flops, *advantage_of_cell(cell.gap, verdict.headline.lower_is_better)) for cell in pair.cells]
-    inside = [
-        value
-        for flops, low, high in zip(curve.flops, curve.low, curve.high, strict=True)
-        if pair.span.low <= flops <= pair.span.high
-        for value in (low, high)
-    ]
-    ys = [0.0, *curve.median, *(value for _, *ends in cells for value in ends), *inside]
+    ys = heights_of(pair, (ends for _, *ends in cells))
     xs = [*curve.flops, *(flops for flops, *_ in cells), pair.span.low, pair.span.high]
     wide = math.log10(max(xs) / min(xs)) if min(xs) > 0 else 1
     x = axis_over(xs, "C (FLOPs)", log=True, margin=0.03, ticks_wanted=4 if wide > 3 else 3)

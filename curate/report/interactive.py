@@ -1,7 +1,7 @@
 """Figures on the page: plotly's script inlined once from the installed package, each figure's data as JSON beside it.
 
 The data stands in `<script type="application/json">` elements in which `<`, `>` and `&` are escaped, so nothing in it
-can end the element; a small script of ours (page.js) reads it and draws what comes near the view. Costs 4.8 MB a page
+can end the element; a small script of ours (page.js) reads it and draws one after another. Costs 4.8 MB a page
 for plotly.js; nothing is loaded. Plotly works under a policy without `unsafe-inline` if the policy allows the empty
 style element that it fills by rules, and if the style elements that it would bring filled already exist.
 """

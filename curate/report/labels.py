@@ -4,14 +4,13 @@ from data goes in with these signs as entities, visible, on one line, and never 
 Right-to-left names are isolated: the numbers beside them keep their order.
 """
 
-import math
 import unicodedata
 from collections.abc import Iterable
 
+from curate.report.axes import drawable
 from curate.report.markup import shortened, visible
 
 ISOLATE, END = "\u2068", "\u2069"
-LARGEST = 1e100
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "%": "&#37;", "$": "&#36;"})
 
 
@@ -25,7 +24,7 @@ def label(text: object, most: int = 60) -> str:
 
 def plain(value: float | None, figures: int = 6) -> float | None:
     """`value` as JSON takes it, with so many digits; None for what no axis can hold."""
-    if value is None or not math.isfinite(value) or abs(value) > LARGEST:
+    if value is None or not drawable(value):
         return None
     return float(f"{value:.{figures}g}")
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from curate.report.elements import ROWS_AT_ONCE, aside, cell, folded, name_of, note, number, row, table
+from curate.report.elements import aside, cell, folded, name_of, note, number, row, scrolling, table
 from curate.report.interactive import choice, figure
 from curate.report.looks import Style, metric_label
 from curate.report.markup import Html, join, legible, tag
@@ -109,7 +109,7 @@ def _fit_table(fits: "Sequence[LawFit]", looks: dict[str, Style]) -> Html:
     caption = [fits[0].law, " ", tag("code", legible(fits[0].formula, 120)), origin]
     heads = ("dataset", *names, "residual sd", "certificate")
     drawn = table(heads, rows, caption=caption, numeric=range(1, len(names) + 2))
-    return tag("div.tall", drawn) if len(rows) > ROWS_AT_ONCE else drawn
+    return scrolling(drawn, rows)
 
 
 def _parameter(value: "Estimate | None") -> Html:

@@ -11,8 +11,6 @@ MARKERS = ("circle", "square", "triangle", "diamond", "inverted", "cross")
 """Colours and markers repeat at different steps: 24 datasets differ."""
 COMPUTE = "training compute C (FLOPs)"
 KEPT, PARTLY, LOST = "#7d93ab", "#efb78f", "#D55E00"
-
-
 SHOWN = 34
 """Characters of a dataset's name in figures and tables."""
 
@@ -44,11 +42,15 @@ def shown_names(names: Sequence[str], most: int = SHOWN) -> dict[str, str]:
     """
     clean = {name: visible(middled(name, 400)).replace("\n", " ") for name in names}
     shown = {name: middled(text, most) for name, text in clean.items()}
-    for alike in _groups(shown):
+    if len(set(shown.values())) == len(shown):
+        return shown
+    from curate.comparator.wording import around, same_words  # loads the comparator, which few pages' names need
+
+    for alike in same_words(shown):
         for name in alike:
             departs = max(_common(clean[name], clean[other]) for other in alike if other != name)
-            shown[name] = _around(clean[name], departs, most)
-    for alike in _groups(shown):
+            shown[name] = around(clean[name], departs, most)
+    for alike in same_words(shown):
         for number, name in enumerate(alike, start=1):
             shown[name] = f"{shown[name]} #{number}"
     return shown
@@ -57,22 +59,6 @@ def shown_names(names: Sequence[str], most: int = SHOWN) -> dict[str, str]:
 def _common(first: str, second: str) -> int:
     """How many signs both begin with."""
     return next((place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), len(first))
-
-
-def _around(text: str, place: int, most: int) -> str:
-    """The beginning of `text`, and what stands around `place`."""
-    head = most // 3
-    start = max(head, min(place - 4, len(text) - (most - head - 1)))
-    end = start + most - head - 2
-    return f"{text[:head]}…{text[start:end]}" + ("…" if end < len(text) else "")
-
-
-def _groups(shown: dict[str, str]) -> list[list[str]]:
-    """Names that are shown alike."""
-    groups: dict[str, list[str]] = {}
-    for name, text in shown.items():
-        groups.setdefault(text, []).append(name)
-    return [alike for alike in groups.values() if len(alike) > 1]
 
 
 def metric_label(metric: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from curate.errors import CurateError
 from curate.report.elements import rows_table
-from curate.report.looks import direction, metric_label, styles
+from curate.report.looks import Style, direction, metric_label, styles
 from curate.report.markup import Html, join, legible, tag
 from curate.report.numbers import digits, estimate, power_of_ten, probability
 from curate.report.plots import Plot, gap_plot, gaps_in_order, law_plot
@@ -80,7 +80,7 @@ def figure(verdict: "Verdict", kind: Kind = "laws") -> "Figure":
     elif kind == "ranking":
         plot = ranking_plot(verdict.headline, at=verdict.ranking.at, confidence=verdict.confidence, looks=looks)
     elif kind == "gaps":
-        plot = _gaps(verdict)
+        plot = _gaps(verdict, looks)
     else:
         if verdict.tasks_heatmap is None:
             raise CurateError("This verdict has a single task: there is no map of tasks; take laws, gaps or ranking.")
@@ -89,13 +89,12 @@ def figure(verdict: "Verdict", kind: Kind = "laws") -> "Figure":
     return cast("Figure", go.Figure(plot.to_dict() | {"layout": plot.layout | {"width": WIDTH}}))
 
 
-def _gaps(verdict: "Verdict") -> Plot:
+def _gaps(verdict: "Verdict", looks: dict[str, Style]) -> Plot:
     """The first pair, with a list of all (MOST_PAIRS at most) above it."""
     order = [ranked.dataset for ranked in verdict.ranking.order]
     pairs = gaps_in_order(verdict.headline, order)[:MOST_PAIRS]
     if not pairs:
         raise CurateError("This verdict compares no pair: there is no gap to draw.")
-    looks = styles(verdict.datasets)
     plots = [gap_plot(pair, verdict.headline, at=verdict.at, looks=looks) for pair in pairs]
     first = plots[0]
     if len(plots) == 1:

@@ -28,16 +28,16 @@ const withVisibility = (data) => {
 };
 
 // Figures: one after another, those in folded parts when they are unfolded.
-const figures = new Map();
-const draw = (place, number) => {
+const drawn = new Set();
+const draw = (place, number = 0) => {
   const found = JSON.parse(document.getElementById(place.id + "-data").textContent);
-  const chosen = Array.isArray(found) ? found[number || 0] : found;
-  if (!figures.has(place)) place.replaceChildren();
-  figures.set(place, number || 0);
+  const chosen = Array.isArray(found) ? found[number] : found;
+  if (!drawn.has(place)) place.replaceChildren();
+  drawn.add(place);
   return Plotly.react(place, withVisibility(chosen.data), chosen.layout, CONFIG).then(() => (place.dataset.drawn = "yes"));
 };
 const places = [...document.querySelectorAll("div.plot")];
-const unfolded = (place) => !figures.has(place) && !place.closest("details:not([open])");
+const unfolded = (place) => !drawn.has(place) && !place.closest("details:not([open])");
 const drawAll = () => {
   const place = places.find(unfolded);
   if (place) {
@@ -53,7 +53,7 @@ for (const chooser of document.querySelectorAll("select[data-chooses]")) {
 }
 const showSeries = () => {
   const off = hidden();
-  for (const place of figures.keys()) {
+  for (const place of drawn) {
     const numbered = (place.data || []).map((trace, number) => [seriesOf(trace), number]).filter(([series]) => series !== null);
     const set = (visible) => {
       const chosen = numbered.filter(([series]) => off.has(series) !== visible).map(([, number]) => number);

@@ -8,7 +8,7 @@ forbids.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,7 @@ def law_plot(
         notes.append(_word_at(flops, f"C = {power_of_ten(flops)}"))
     if result.chance is not None and y.low < result.chance < y.high:
         shapes.append(_horizontal(result.chance, "dot"))
-    return Plot(traces, _layout(x, y, height=height) | {"shapes": shapes, "annotations": notes})
+    return Plot(traces, axes_layout(x, y, height=height) | {"shapes": shapes, "annotations": notes})
 
 
 def law_traces(curve: "Curve", measured: Sequence[float], y: Axis, look: Style, name: str) -> list[Trace]:
@@ -84,9 +84,7 @@ def law_traces(curve: "Curve", measured: Sequence[float], y: Axis, look: Style, 
     flops = flops[keep]
     median, low, high = (np.asarray(each, dtype=float)[keep] for each in (curve.median, curve.low, curve.high))
     low, high = _near(low, y), _near(high, y)
-    ends = (min(measured) * 0.999, max(measured) * 1.001) if len(measured) else (-math.inf, math.inf)
-    inside = np.flatnonzero((flops >= ends[0]) & (flops <= ends[1]))
-    first, last = (int(inside[0]), int(inside[-1])) if len(inside) else (len(flops) - 1, len(flops) - 1)
+    first, last = measured_part(flops, measured)
     held = np.isfinite(low) & np.isfinite(high)
     about = {"series": look.number, "name": label(name, 120)}
     common: Trace = {"type": "scatter", "mode": "lines", "meta": about, "hoverinfo": "skip"}
@@ -115,11 +113,18 @@ def law_traces(curve: "Curve", measured: Sequence[float], y: Axis, look: Style, 
     return [band, common | hover | solid, common | hover | dashed]
 
 
+def measured_part(flops: np.ndarray, measured: Sequence[float]) -> tuple[int, int]:
+    """First and last place of a curve within its own points; twice the last one where none is."""
+    ends = (min(measured) * 0.999, max(measured) * 1.001) if len(measured) else (-math.inf, math.inf)
+    inside = np.flatnonzero((flops >= ends[0]) & (flops <= ends[1]))
+    return (int(inside[0]), int(inside[-1])) if len(inside) else (len(flops) - 1, len(flops) - 1)
+
+
 def _near(values: np.ndarray, y: Axis) -> np.ndarray:
     """A band's edge kept within three heights of the plot: what ran away still fills it, as a finite number."""
     if y.log:
         reach = (y.high / y.low) ** 3
-        return np.clip(np.where(np.isnan(values), np.nan, values), y.low / reach, y.high * reach)
+        return np.clip(values, y.low / reach, y.high * reach)
     reach = 3 * (y.high - y.low)
     return np.clip(values, y.low - reach, y.high + reach)
 
@@ -147,7 +152,7 @@ def _points(points: "Sequence[Point]", look: Style, name: str) -> Trace:
         ],
         "hovertemplate": "%{fullData.meta.name}<br>%{y:.5g} at C = %{x:.3~g} FLOPs<br>N = %{customdata[0]}, "
         "D = %{customdata[1]}, scale %{customdata[2]}<br>seed %{customdata[3]}, run %{customdata[4]}<extra></extra>",
-        "marker": {"color": look.colour, "line": {"color": "#fff", "width": 0.8}} | symbol(look),
+        "marker": marker(look),
     }
 
 
@@ -201,13 +206,7 @@ def gap_plot(
     cells = [(cell, advantage_of_cell(cell.gap, result.lower_is_better)) for cell in pair.cells]
     shown = [flops for flops in at if pair.span.extrapolation(flops) <= FAR]
     xs = [*curve.flops, *(cell.flops for cell, _ in cells), *shown, pair.span.low, pair.span.high]
-    ys = [0.0, *curve.median, *(value for _, ends in cells for value in ends)]
-    ys += [
-        value
-        for flops, low, high in zip(curve.flops, curve.low, curve.high, strict=True)
-        if pair.span.low <= flops <= pair.span.high
-        for value in (low, high)
-    ]
+    ys = heights_of(pair, (ends for _, ends in cells))
     x = axis_over(xs, COMPUTE, log=True, margin=0.03)
     y = axis_over(ys, f"advantage in {metric_label(result.metric)}", margin=0.06)
     own = [cell.flops for cell, _ in cells] or [pair.span.low, pair.span.high]
@@ -221,9 +220,20 @@ def gap_plot(
         found = pair.crossing.at
         shapes += [*_span(found.low, found.high, "#E69F00", 0.14), _vertical(found.value, "#8a5f00", "solid")]
         notes.append(_word_at(found.value, "lead changes"))
-    layout = _layout(x, y, height=height) | {"shapes": shapes, "annotations": notes}
-    layout["title"] = {"text": title, "x": 0.01, "xanchor": "left", "y": 0.98, "yanchor": "top", "font": {"size": 13}}
+    layout = axes_layout(x, y, height=height) | {"shapes": shapes, "annotations": notes, "title": heading(title)}
     return Plot([*traces, _cells(cells, look, pair)], layout)
+
+
+def heights_of(pair: "Pair", cells: Iterable[Iterable[float]]) -> list[float]:
+    """What the axis of a gap's figure holds: zero, the curve, its cells, and the band within the span."""
+    curve = pair.gap_curve
+    band = [
+        value
+        for flops, low, high in zip(curve.flops, curve.low, curve.high, strict=True)
+        if pair.span.low <= flops <= pair.span.high
+        for value in (low, high)
+    ]
+    return [0.0, *curve.median, *(value for ends in cells for value in ends), *band]
 
 
 def _cells(cells: "Sequence[tuple[CellGap, tuple[float, float, float]]]", look: Style, pair: "Pair") -> Trace:
@@ -249,8 +259,13 @@ def _cells(cells: "Sequence[tuple[CellGap, tuple[float, float, float]]]", look: 
         ],
         "hovertemplate": "first − second as measured: %{customdata[2]}<br>N = %{customdata[0]}, D = %{customdata[1]}, "
         "C = %{x:.3~g}<br>runs %{customdata[3]} and %{customdata[4]}<extra></extra>",
-        "marker": {"color": look.colour, "line": {"color": "#fff", "width": 0.8}} | symbol(look),
+        "marker": marker(look),
     }
+
+
+def marker(look: Style) -> dict[str, Any]:
+    """A dataset's marker in its colour, with a white edge."""
+    return {"color": look.colour, "line": {"color": "#fff", "width": 0.8}} | symbol(look)
 
 
 def symbol(look: Style, size: float = 8) -> dict[str, Any]:
@@ -306,7 +321,13 @@ def drawn_axis(axis: Axis) -> dict[str, Any]:
     return drawn
 
 
-def _layout(x: Axis, y: Axis, *, height: int) -> dict[str, Any]:
+def heading(text: str) -> dict[str, Any]:
+    """The title of a figure; `text` as plotly reads it."""
+    return {"text": text, "x": 0.01, "xanchor": "left", "y": 0.98, "yanchor": "top", "font": {"size": 13}}
+
+
+def axes_layout(x: Axis, y: Axis, *, height: int) -> dict[str, Any]:
+    """`base_layout` with two axes of ours."""
     return base_layout(height=height) | {"xaxis": drawn_axis(x), "yaxis": drawn_axis(y) | {"automargin": True}}
 
 

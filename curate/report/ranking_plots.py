@@ -7,10 +7,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from curate.report.axes import Axis
 from curate.report.labels import label, plain, plains
 from curate.report.looks import Style, metric_label
 from curate.report.numbers import digits, interval, power_of_ten, probability, signed
-from curate.report.plots import FRAME, RULE, SYMBOLS, Plot, base_layout, title_of
+from curate.report.plots import INK, SYMBOLS, Plot, base_layout, drawn_axis, title_of
 
 if TYPE_CHECKING:
     from curate.comparator.verdict import Comparison, Heatmap, MetricResult, Ranking
@@ -58,7 +59,8 @@ def ranking_plot(result: "MetricResult", *, at: float, confidence: float, looks:
     steps = [_step(ranking, *state) for ranking, state in zip(rankings, states, strict=True)]
     unit = f"advantage over the mean ({metric_label(result.metric)}), {100 * confidence:g}% interval"
     layout = base_layout(height=230 + ROW * rows) | {
-        "xaxis": _plain_axis(unit) | {"domain": [0, 0.88], "range": [low - pad, high + pad], "zeroline": True},
+        "xaxis": drawn_axis(Axis(low - pad, high + pad, unit))
+        | {"domain": [0, 0.88], "mirror": False, "zeroline": True, "zerolinecolor": "#555", "zerolinewidth": 1.3},
         "xaxis2": {"domain": [0.9, 1], "range": [-1, 1], "showticklabels": False, "showgrid": False, "zeroline": False}
         | {"title": title_of("P(best)"), "fixedrange": True},
         "yaxis": _rows(texts["names"]) | {"ticklabelposition": "outside"},
@@ -136,21 +138,6 @@ def _put(trace: dict[str, Any], name: str, value: Any) -> None:
         trace[outer] = trace[outer] | {inner: value}
     else:
         trace[outer] = value
-
-
-def _plain_axis(title: str) -> dict[str, Any]:
-    return {
-        "title": title_of(title),
-        "gridcolor": RULE,
-        "linecolor": FRAME,
-        "showline": True,
-        "zeroline": False,
-        "zerolinecolor": "#555",
-        "zerolinewidth": 1.3,
-        "ticks": "outside",
-        "tickcolor": FRAME,
-        "exponentformat": "e",
-    }
 
 
 def _rows(names: Sequence[str]) -> dict[str, Any]:
@@ -264,7 +251,7 @@ def _dots(places: Sequence[tuple[int, int]], *, written: bool) -> dict[str, Any]
         "mode": "markers",
         "x": [x + shift for x, _ in places],
         "y": [y for _, y in places],
-        "marker": {"size": 5, "color": "#1d2330", "line": {"color": "#fff", "width": 0.8}},
+        "marker": {"size": 5, "color": INK, "line": {"color": "#fff", "width": 0.8}},
         "hoverinfo": "skip",
     }
 

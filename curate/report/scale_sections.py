@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from curate.report.axes import Axis, axis_over
-from curate.report.elements import ROWS_AT_ONCE, aside, cell, folded, name_of, note, number, row, table
+from curate.report.elements import aside, cell, folded, name_of, note, number, row, scrolling, table
 from curate.report.looks import Style, direction, metric_label
 from curate.report.markup import Html, join, legible, middled, shortened, tag
 from curate.report.numbers import amount, digits, estimate, power_of_ten, probability
@@ -65,7 +65,7 @@ def _agreement(found: "Sequence[RankAgreement]", result: "MetricResult") -> Html
     )
     title = tag("h3", "Does a small scale foretell a large one?")
     drawn = table(heads, rows, numeric=(3, 4, 5, 6))
-    return join([title, note(words), tag("div.tall", drawn) if len(rows) > ROWS_AT_ONCE else drawn])
+    return join([title, note(words), scrolling(drawn, rows)])
 
 
 def _scale(
@@ -102,7 +102,7 @@ def _datasets(scale: "ScaleComparison", result: "MetricResult", axis: Axis, look
     )
     rows = [_runs(place, runs, axis, looks) for place, runs in enumerate(scale.datasets, start=1)]
     shown = table(heads, rows, numeric=(0, 2, 3, 4))
-    return tag("div.tall", shown) if len(rows) > ROWS_AT_ONCE else shown
+    return scrolling(shown, rows)
 
 
 def _runs(place: int, runs: "ScaleRuns", axis: Axis, looks: dict[str, Style]) -> Html:

@@ -179,8 +179,7 @@ def bar_of(parts: Sequence[tuple[float, str, str]], *, width: float = 220, heigh
             place = {"x": start, "y": 0, "width": max(0.6, length), "height": height, "fill": fill}
             drawn.append(tag("rect", *_hint(hint), attributes=place))
             start += length
-    size = {"width": width, "height": height, "viewBox": f"0 0 {width:g} {height:g}", "aria-hidden": "true"}
-    return tag("svg.bar", drawn, attributes=size)
+    return _in_cell(drawn, width, height)
 
 
 def interval_of(
@@ -198,8 +197,7 @@ def interval_of(
         drawn.append(_stroke(ends[0], middle, ends[2], middle, fill, width=2))
     if ends[1] is not None:
         drawn.append(tag("path", attributes={"d": _marker_path("circle", ends[1], middle, 4), "fill": fill}))
-    size = {"width": width, "height": height, "viewBox": f"0 0 {width:g} {height:g}", "aria-hidden": "true"}
-    return tag("svg.bar", drawn, attributes=size)
+    return _in_cell(drawn, width, height)
 
 
 def dots_of(values: Sequence[Number], axis: Axis, fill: str, *, width: float = 220, height: float = 18) -> Html:
@@ -211,6 +209,10 @@ def dots_of(values: Sequence[Number], axis: Axis, fill: str, *, width: float = 2
         if place is not None and -0.001 <= place <= 1.001:
             shape = {"d": _marker_path("circle", place * width, middle, 3.4), "fill": fill, "fill-opacity": 0.75}
             drawn.append(tag("path", attributes=shape))
+    return _in_cell(drawn, width, height)
+
+
+def _in_cell(drawn: Sequence[Html], width: float, height: float) -> Html:
     size = {"width": width, "height": height, "viewBox": f"0 0 {width:g} {height:g}", "aria-hidden": "true"}
     return tag("svg.bar", drawn, attributes=size)
 

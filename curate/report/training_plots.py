@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from curate.report.axes import axis_over
 from curate.report.labels import label, plains
 from curate.report.looks import Style
-from curate.report.plots import Plot, Trace, base_layout, drawn_axis
+from curate.report.plots import Plot, Trace, axes_layout, heading
 
 BINS_OF_CURVE = 100
 """Places on a loss curve; the losses between two of them are averaged."""
@@ -41,12 +41,10 @@ def _loss_plot(curves: pa.Table, scale: str, looks: dict[str, Style]) -> Plot:
     longest = max((float(tokens[-1]) for _, tokens, _ in lines), default=1.0)
     x = axis_over([longest / SHOWN_RANGE, longest], "training tokens", log=True, margin=0.02)
     y = axis_over([low, high], "training loss (nats/token)", log=True, ticks_wanted=5)
-    layout = base_layout(height=310) | {"xaxis": drawn_axis(x), "yaxis": drawn_axis(y) | {"automargin": True}}
     left_out = len(groups) - len(drawn)
     title = f"scale {label(scale, 40)}" + (f" ({left_out} more curves are not drawn)" if left_out else "")
-    layout["title"] = {"text": title, "x": 0.01, "xanchor": "left", "y": 0.98, "yanchor": "top", "font": {"size": 13}}
     traces = [_line(*each, looks[each[0]["dataset"]]) for each in lines if each[0]["dataset"] in looks]
-    return Plot(traces, layout)
+    return Plot(traces, axes_layout(x, y, height=310) | {"title": heading(title)})
 
 
 def _line(group: dict[str, Any], tokens: np.ndarray, losses: np.ndarray, look: Style) -> Trace:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from curate.report.axes import Axis, axis_over
-from curate.report.elements import LEADING, ROWS_AT_ONCE, aside, cell, folded, head, name_of, note, number, row, table
+from curate.report.elements import LEADING, aside, cell, folded, head, name_of, note, number, row, scrolling, table
 from curate.report.interactive import figure
 from curate.report.looks import Style, direction, metric_label
 from curate.report.markup import Html, join, legible, middled, shortened, tag
@@ -200,7 +200,7 @@ def _pair_table(verdict: "Verdict", looks: dict[str, Style]) -> Html:
         "better dataset's compute is worth so many times the worse one's."
     )
     drawn = table(heads, rows, numeric=(2, 3, 5, 7), sortable=True)
-    return join([note(words), tag("div.tall", drawn) if len(rows) > ROWS_AT_ONCE else drawn])
+    return join([note(words), scrolling(drawn, rows)])
 
 
 def _pair_row(pair: "Pair", found: "Comparison", axis: Axis, looks: dict[str, Style]) -> Html:

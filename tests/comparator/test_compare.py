@@ -14,10 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from curate.comparator import Verdict, compare, read_results, register
-from curate.comparator.laws import LAWS, Term, power_sum
-from curate.comparator.laws.law import amplitude, exponent, offset
+from curate.comparator import Verdict, compare, read_results
+from curate.comparator.advantage import Settings
+from curate.comparator.compare import analyse, rankings_at
+from curate.comparator.laws import POWER, Law
 from curate.comparator.pairs import decide
+from curate.comparator.points import make_points
 from curate.comparator.uncertainty import decided_pairs
 from curate.errors import MeasurementError, MismatchError
 from tests.comparator.worlds import DEMO, Source, ladder
@@ -304,30 +306,18 @@ def test_importing_the_comparator_loads_nothing_heavy() -> None:
     assert out.strip() == "[]"
 
 
-def test_a_law_that_a_user_registers_in_ten_lines_is_fitted_end_to_end() -> None:
-    mine = register(
-        power_sum(
-            name="tokens_only",
-            formula="L(D) = E + B D^-beta",
-            parameters=(offset("E"), amplitude("B", "tokens", "beta"), exponent("beta")),
-            terms=(Term("E"), Term("B", "beta", "tokens")),
-            source="a test",
-        )
-    )
-    try:
-        ladder_of_two = table({"full": Source(), "raw": Source(E=1.2, B=1.4)})
-        by_name, by_itself = (compare(ladder_of_two, law=law, bootstraps=200) for law in ("tokens_only", mine))
-        assert {f.dataset for f in by_name.fits if f.law == "tokens_only"} == {"full", "raw"}
-        assert all(f.certificate.converged for f in by_name.fits if f.law == "tokens_only")
-        assert by_name.law == by_itself.law == "tokens_only"
-        assert by_name.curve("full") == by_itself.curve("full")
-        (comparison,) = by_name.pairs[0].comparisons
-        assert comparison.better == "full"
-        assert comparison.multiplier is not None and comparison.multiplier.value > 1
-        assert by_name.headline.backtest is not None
-        assert "tokens_only" in {tested.law for tested in by_name.headline.backtest.laws}
-    finally:
-        del LAWS["tokens_only"]
+def test_a_law_that_a_user_registers_in_ten_lines_is_fitted_end_to_end(tokens_only: Law) -> None:
+    ladder_of_two = table({"full": Source(), "raw": Source(E=1.2, B=1.4)})
+    by_name, by_itself = (compare(ladder_of_two, law=law, bootstraps=200) for law in ("tokens_only", tokens_only))
+    assert {f.dataset for f in by_name.fits if f.law == "tokens_only"} == {"full", "raw"}
+    assert all(f.certificate.converged for f in by_name.fits if f.law == "tokens_only")
+    assert by_name.law == by_itself.law == "tokens_only"
+    assert by_name.curve("full") == by_itself.curve("full")
+    (comparison,) = by_name.pairs[0].comparisons
+    assert comparison.better == "full"
+    assert comparison.multiplier is not None and comparison.multiplier.value > 1
+    assert by_name.headline.backtest is not None
+    assert "tokens_only" in {tested.law for tested in by_name.headline.backtest.laws}
 
 
 def test_an_alias_is_the_law_that_it_names() -> None:
@@ -356,3 +346,15 @@ def test_no_pair_is_decided_while_its_own_interval_holds_zero() -> None:
     gap = np.array([2.1])
     assert decided_pairs(gap, skew, confidence=0.95)[0].all()
     assert not decide(gap, skew, 0.95)[0].any()
+
+
+def test_the_slider_decides_as_the_table_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = make_points(table({"full": Source(), "raw": Source(E=0.83)}))
+    settings = Settings(POWER, (3e12,), seed=0, bootstraps=2000, confidence=0.95)
+    skew = 2.2 - np.random.default_rng(0).exponential(size=(2000, 1, 1))  # as in the test above
+    drawn = np.concatenate([np.zeros_like(skew), skew], axis=2)
+    estimate = np.array([[0.0, 2.1]])
+    source = analyse(points, settings)[2]
+    monkeypatch.setattr(sys.modules[analyse.__module__], "advantages", lambda *_: (estimate, drawn))
+    (ranking,) = rankings_at(source, settings, np.array(settings.at))
+    assert [r.rank for r in ranking.order] == [1, 1]

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from curate.comparator.adapters.chance import DCLM_BASELINE
+from curate.comparator.adapters.flops import SIX_ND, six_nd
 from curate.comparator.adapters.wide import MetricColumn, Runs, as_number
 from curate.comparator.tables import MISSING
 from curate.errors import MeasurementError
 
-FLOPS_CONVENTION = "6ND"
 CENTRED = tuple(
     MetricColumn(name, name, lower_is_better=False, chance=0.0)
     for name in ("core_v1", "core_v2", "extended_v1", "extended_v2")
@@ -116,8 +116,8 @@ def run_of(
         "params_non_embedding": without_embeddings(params, given.get("params_no_embed")),
         "tokens": tokens,
         "unique_tokens": data.get("num_tokens"),
-        "flops": 6.0 * params * tokens,
-        "flops_convention": FLOPS_CONVENTION,
+        "flops": six_nd(params, tokens),
+        "flops_convention": SIX_ND,
         "seed": seed,
         "cooled_down": True,
         "evaluation": f"dclm {evaluation.get('eval_version', 'v1')}",

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from curate.comparator.adapters.chance import DCLM_BASELINE
-from curate.comparator.adapters.dclm import CENTRED, FLOPS_CONVENTION, MMLU, TASKS, TOKENIZERS, scale_name
+from curate.comparator.adapters.dclm import CENTRED, MMLU, TASKS, TOKENIZERS, scale_name
 from curate.comparator.adapters.files import read_rows
+from curate.comparator.adapters.flops import SIX_ND, six_nd
 from curate.comparator.adapters.wide import Runs, as_number
 from curate.errors import MeasurementError
 
@@ -75,8 +76,8 @@ def run_of(row: dict[str, Any], where: str) -> dict[str, Any]:
         "tokens": tokens,
         "token_unit": "tokens",
         "tokenizer": TOKENIZERS.get(tokenizer or "", tokenizer),
-        "flops": 6.0 * params * tokens,
-        "flops_convention": FLOPS_CONVENTION,
+        "flops": six_nd(params, tokens),
+        "flops_convention": SIX_ND,
         "seed": int(settings["seed"]) if "seed" in settings else None,
         "cooled_down": True,
         "evaluation": "dclm v1",

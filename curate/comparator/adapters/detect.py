@@ -7,10 +7,8 @@ from typing import Any
 from curate.comparator.adapters import lm_eval, open_clip, tensorboard, wandb
 from curate.comparator.adapters.column_map import ColumnMap
 from curate.comparator.adapters.dclm_database import COLUMNS as DCLM_DATABASE
-from curate.comparator.adapters.files import header, read_json
+from curate.comparator.adapters.files import JSON, header, read_json
 from curate.errors import MeasurementError
-
-JSON = (".json", ".jsonl", ".ndjson")
 
 
 def detect(path: Path, mapping: ColumnMap) -> str:

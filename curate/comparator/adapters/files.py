@@ -26,6 +26,7 @@ MAX_RUNS = 200_000  # rows of a table with one row a run; more is a training cur
 DELIMITERS = ",;\t"
 HEADER_BYTES = 1 << 20
 PARQUET = (".parquet", ".pq")
+JSON = (".json", ".jsonl", ".ndjson")
 
 
 def read_table(path: Path, *, text_columns: Mapping[str, str] | None = None) -> pa.Table:

@@ -89,13 +89,17 @@ def ends_of(runs: Sequence[LoggedRun], mapping: ColumnMap, *, where: str, notes:
 
 
 def evaluated(runs: Sequence[LoggedRun], mapping: ColumnMap) -> list[MetricColumn]:
-    used = {mapping.their(name) for name in IDENTITY} | set(mapping.settings.values())
-    names = sorted({name for run in runs for name in run.curves} - used)
+    names = sorted({name for run in runs for name in run.curves} - described(mapping))
     return [
         MetricColumn(name, name, None)
         for name in names
         if EVALUATED.search(name) and bool(LOWER_IS_BETTER.search(name)) != bool(HIGHER_IS_BETTER.search(name))
     ]
+
+
+def described(mapping: ColumnMap) -> set[str]:
+    """Names in the logs that say what a run was and are no metrics."""
+    return {mapping.their(name) for name in IDENTITY} | set(mapping.settings.values())
 
 
 def number_or_none(value: Any, where: str, column: str) -> float | None:

@@ -9,9 +9,8 @@ from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from curate.comparator.tables import numbers, replace, with_notes
+from curate.comparator.tables import counts_samples, numbers, replace, with_notes
 from curate.errors import MeasurementError
 
 SIX_ND = "6ND"
@@ -57,7 +56,7 @@ def to_six_nd(table: pa.Table) -> pa.Table:
     Raises MeasurementError where params or tokens are missing, or tokens counts samples.
     """
     params, tokens = numbers(table, "params"), numbers(table, "tokens")
-    samples = pc.fill_null(pc.equal(table["token_unit"], "samples"), False).to_numpy()
+    samples = counts_samples(table)
     bad = np.isnan(params) | np.isnan(tokens) | samples
     if bad.any():
         row = int(np.flatnonzero(bad)[0])

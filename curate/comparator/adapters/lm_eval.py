@@ -65,8 +65,8 @@ def read_lm_eval(path: Path) -> Runs:
     if not metrics:
         raise MeasurementError(f"{path}: its tasks have no metric with a number.")
     notes = [f"{path.name}: {count} scores of subtasks are in their group {group}" for group, count in left.items()]
-    limit = settings_of(content).get("limit")
-    if limit not in (None, 0, "None"):
+    limit = limit_of(content)
+    if limit is not None:
         notes.append(f"{path.name}: evaluated on a limited sample only (limit {limit})")
     return Runs([row | model_of(path, content)], metrics, notes)
 
@@ -101,9 +101,9 @@ def evaluation_of(content: Mapping[str, Any], task: str, shots: str | None) -> s
     shot = shots or of_task(content, "n-shot", task)
     if shot is None:
         shot = settings_of(content).get("num_fewshot")
-    limit = settings_of(content).get("limit")
+    limit = limit_of(content)
     parts = ["lm_eval"] + [f"version {version}"] * (version is not None) + [f"{shot}-shot"] * (shot is not None)
-    return ", ".join([*parts, *([f"limit {limit}"] if limit not in (None, 0, "None") else [])])
+    return ", ".join([*parts, *([f"limit {limit}"] if limit is not None else [])])
 
 
 def of_task(content: Mapping[str, Any], key: str, task: str) -> Any:
@@ -112,6 +112,12 @@ def of_task(content: Mapping[str, Any], key: str, task: str) -> Any:
 
 def settings_of(content: Mapping[str, Any]) -> Mapping[str, Any]:
     return as_object(content.get("config")) or as_object(content.get("config_general"))
+
+
+def limit_of(content: Mapping[str, Any]) -> Any:
+    """How many questions of each task were asked at most; None where all were."""
+    limit = settings_of(content).get("limit")
+    return None if limit in (0, "None") else limit
 
 
 def as_object(value: Any) -> Mapping[str, Any]:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from curate.comparator.adapters.column_map import RUN, ColumnMap
-from curate.comparator.adapters.files import read_json, read_rows
-from curate.comparator.adapters.final_values import LoggedRun, ends_of, number_or_none
+from curate.comparator.adapters.files import JSON, read_json, read_rows
+from curate.comparator.adapters.final_values import LoggedRun, described, ends_of, number_or_none
 from curate.comparator.adapters.wide import IDENTITY, MetricColumn, Runs
 from curate.errors import MeasurementError
 
@@ -42,7 +42,7 @@ def is_wandb_json(content: Any) -> bool:
 
 def read_wandb(path: Path, mapping: ColumnMap) -> Runs:
     """The runs of one export; which scalars are metrics: final_values.py."""
-    if path.suffix.lower() in (".json", ".jsonl", ".ndjson"):
+    if path.suffix.lower() in JSON:
         return read_wandb_json(path, mapping)
     rows = read_rows(path)
     columns = [name for name in rows[0] if name != "_row"]
@@ -133,6 +133,7 @@ def run_from(flat: Mapping[str, Any], names: tuple[str, ...], place: int | str, 
 def history(rows: Sequence[Mapping[str, Any]], path: Path, mapping: ColumnMap) -> LoggedRun:
     """One run from its logged rows; what SCHEMA knows is taken from the last row that has it."""
     run = LoggedRun(names_of(path), "history")
+    known = described(mapping)
     for number, row in enumerate(rows):
         step = next((row[name] for name in STEPS if row.get(name) is not None), number)
         at = number_or_none(step, "", "step")
@@ -142,7 +143,7 @@ def history(rows: Sequence[Mapping[str, Any]], path: Path, mapping: ColumnMap) -
             logged = number_or_none(value, "", name)
             if logged is not None:
                 run.log(name, number if at is None else at, logged)
-            elif name in {mapping.their(ours) for ours in IDENTITY} | set(mapping.settings.values()):
+            elif name in known:
                 run.identity[name] = value
     run.identity |= {
         ours: run.identity[mapping.their(ours)] for ours in IDENTITY if mapping.their(ours) in run.identity

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate.comparator.tables import MISSING, as_count, is_count
+from curate.comparator.tables import as_count, is_count, is_missing
 from curate.errors import MeasurementError
 from curate.measurements import SCHEMA
 
@@ -122,7 +122,7 @@ def identity(run: Row, where: str) -> dict[str, Any]:
 def typed(value: Any, name: str, where: str) -> Any:
     """`value` as SCHEMA's column `name` holds it; text is parsed, an empty one is None."""
     kind = SCHEMA.field(name).type
-    if value is None or (isinstance(value, str) and value.strip().lower() in MISSING):
+    if is_missing(value):
         return None
     if pa.types.is_string(kind):
         return str(value)
@@ -145,7 +145,7 @@ def typed(value: Any, name: str, where: str) -> Any:
 
 def as_number(value: Any, where: str, column: str) -> float | None:
     """`value` as a float, None where it is empty or NaN; raises MeasurementError for a text that is no number."""
-    if value is None or (isinstance(value, str) and value.strip().lower() in MISSING):
+    if is_missing(value):
         return None
     try:
         number = float(value)

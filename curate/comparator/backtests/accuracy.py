@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv
 
+from curate.comparator.backtests.conformal import jeffreys
 from curate.comparator.verdict import to_plain
 from curate.errors import MeasurementError
 
@@ -133,8 +133,7 @@ def dataset_interval(
     tail = (1.0 - confidence) / 2.0
     if value in (0.0, 1.0):
         pairs = n // 2
-        low = float(betaincinv(value * pairs + 0.5, (1.0 - value) * pairs + 0.5, tail)) if value else 0.0
-        high = 1.0 if value else float(betaincinv(0.5, pairs + 0.5, 1.0 - tail))
+        low, high = jeffreys(value, pairs, tail=tail)
         return low, high, f"Jeffreys, {pairs} disjoint pairs (all pairs agree: a bootstrap has no spread)"
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), size=bootstraps).astype(float)
     off = agree * (1.0 - np.eye(n))

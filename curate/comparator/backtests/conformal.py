@@ -95,9 +95,7 @@ def coverage(
         return Coverage(nominal, 0, 0, 0, math.nan, 0.0, 1.0, "too few to say")
     share = float(weight[held].sum()) / count
     effective = count / (1.0 if groups is None else design_effect(held, weight, np.asarray(groups)))
-    hits = share * effective  # fractions included
-    low = float(betaincinv(hits + 0.5, effective - hits + 0.5, 0.025)) if share > 0 else 0.0
-    high = float(betaincinv(hits + 0.5, effective - hits + 0.5, 0.975)) if share < 1 else 1.0
+    low, high = jeffreys(share, effective, tail=0.025)
     verdict: CoverageVerdict
     if high < nominal:
         verdict = "does not cover"
@@ -106,6 +104,16 @@ def coverage(
     else:
         verdict = "covers, wider than need be" if low > nominal else "covers"
     return Coverage(nominal, int(held.sum()), len(held), count, share, low, high, verdict)
+
+
+def jeffreys(share: float, n: float, *, tail: float) -> tuple[float, float]:
+    """Jeffreys' interval of a share seen in n draws with `tail` left out on either side; it ends at 0 or 1 where none
+    or all hit.
+    """
+    hits = share * n  # fractions included
+    low = float(betaincinv(hits + 0.5, n - hits + 0.5, tail)) if share > 0 else 0.0
+    high = float(betaincinv(hits + 0.5, n - hits + 0.5, 1.0 - tail)) if share < 1 else 1.0
+    return low, high
 
 
 def design_effect(held: Bools, weight: Array, groups: npt.NDArray[np.generic]) -> float:

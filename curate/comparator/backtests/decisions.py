@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.comparator.backtests.accuracy import Accuracy, accuracy_of, decision_accuracy
-from curate.comparator.backtests.holdouts import enough_points, fit_law, select, up_to
+from curate.comparator.backtests.holdouts import enough_points, evenly, fit_law, select, up_to
 from curate.comparator.fit import Estimator, law_inputs
 from curate.comparator.gaps import pair_gaps
 from curate.comparator.laws import Law
@@ -254,9 +254,8 @@ def law_pasts(points: Points, below: Bools, shared: Sequence[int]) -> list[Bools
     found = list(pasts.values())
     if len(found) <= MOST_LAW_CUTS:
         return found
-    tops = np.log([points.flops[past].max() for past in found])
-    wanted = np.linspace(tops[0], tops[-1], MOST_LAW_CUTS)
-    return [found[i] for i in np.unique(np.abs(tops[None, :] - wanted[:, None]).argmin(axis=1))]
+    tops = np.array([points.flops[past].max() for past in found])
+    return [found[i] for i in evenly(tops, MOST_LAW_CUTS)]
 
 
 def law_ranking(

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from curate.comparator.fit import Estimator, Fit, fit, law_inputs, refit
+from curate.comparator.fit import Estimator, Fit, fit, law_inputs, log_least_squares, refit
+from curate.comparator.fitting.likelihood import residuals_at
 from curate.comparator.laws import Law
 from curate.comparator.points import Points, levels
 
@@ -127,9 +128,15 @@ def choose_cuts(points: Points, *, most: int | None = None) -> tuple[float, ...]
     pasts = (up_to(points, top) for top in tops)
     tops = tops[[any_dataset_has(points, past, FEWEST_CELLS) for past in pasts]]
     if len(tops) > most > 0:
-        wanted = np.linspace(np.log(tops[0]), np.log(tops[-1]), most)
-        tops = tops[np.unique(np.abs(np.log(tops)[None, :] - wanted[:, None]).argmin(axis=1))]
+        tops = tops[evenly(tops, most)]
     return tuple(float(c) for c in tops)
+
+
+def evenly(flops: Array, most: int) -> Ints:
+    """Numbers of at most `most` of these rising computes, evenly in log compute, the first and the last among them."""
+    logs = np.log(flops)
+    wanted = np.linspace(logs[0], logs[-1], most)
+    return np.unique(np.abs(logs[None, :] - wanted[:, None]).argmin(axis=1))
 
 
 def any_dataset_has(points: Points, rows: Bools, cells: int) -> bool:
@@ -172,12 +179,12 @@ def fit_law(points: Points, law: Law, rows: Bools, *, estimator: Estimator | Non
     bad = points.bad[rows]
     if estimator is not None:
         return fit(law, inputs, bad, estimator=estimator)
-    first = fit(law, inputs, bad, estimator=Estimator(np.inf))
+    first = fit(law, inputs, bad, estimator=log_least_squares())
     middle = float(np.median(np.abs(first.residuals))) * 1.4826 * np.sqrt(len(bad) / (len(bad) - len(law.parameters)))
     robust = replace(first, estimator=Estimator(max(HUBER_EFFICIENT * middle, SMALLEST_DELTA)))
     # from the least-squares optimum, not from all starts again: hundreds of fits are made and none is shown
     theta = refit(robust, inputs, bad[None, :])[0]
-    return replace(robust, theta=theta, residuals=np.log(law.predict(theta, inputs)) - np.log(bad))
+    return replace(robust, theta=theta, residuals=residuals_at(law, theta, inputs, bad, robust.estimator))
 
 
 def carry_on(

@@ -106,7 +106,7 @@ def _by_batch(problem: Problem, starts: Array, scale: Scale, *, iterations: int,
     for _ in range(iterations):
         at, here = theta[active], problem.rows(active)
         gradient, hessian, diagonal = curvature(here, at, scale)
-        blocked = ((at <= law.lower) & (gradient > 0)) | ((at >= law.upper) & (gradient < 0))
+        blocked = outward(law, at, gradient)
         gradient = np.where(blocked, 0.0, gradient)
         norm[active] = np.abs(gradient / np.sqrt(diagonal)).max(axis=1)
         system = np.where(blocked[:, :, None] | blocked[:, None, :], 0.0, hessian)
@@ -138,13 +138,13 @@ def gradient_norm(problem: Problem, theta: Array, scale: Scale) -> Array:
     Parameters at a bound that the slope pushes against do not count.
     """
     gradient, _, diagonal = curvature(problem, theta, scale)
-    return np.abs(unblocked(problem.law, theta, gradient) / np.sqrt(diagonal)).max(axis=1)
+    inward = np.where(outward(problem.law, theta, gradient), 0.0, gradient)
+    return np.abs(inward / np.sqrt(diagonal)).max(axis=1)
 
 
-def unblocked(law: Law, theta: Array, gradient: Array) -> Array:
-    """The gradient without what points out of the bounds."""
-    blocked = ((theta <= law.lower) & (gradient > 0)) | ((theta >= law.upper) & (gradient < 0))
-    return np.where(blocked, 0.0, gradient)
+def outward(law: Law, theta: Array, gradient: Array) -> npt.NDArray[np.bool_]:
+    """(B, p): parameters at a bound that the descent pushes against."""
+    return ((theta <= law.lower) & (gradient > 0)) | ((theta >= law.upper) & (gradient < 0))
 
 
 def cost(problem: Problem, theta: Array, scale: Scale) -> Array:

@@ -9,7 +9,7 @@ own with `register(power_sum(...))` or `register(Law(...))`; tests/comparator ha
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from curate.errors import MeasurementError
 
 Array = npt.NDArray[np.float64]
 Inputs = Mapping[str, Array]
+Value = TypeVar("Value", Array, float)
 
 
 @dataclass(frozen=True)
@@ -130,12 +131,13 @@ class Law:
             elif parameter.kind != "plain":
                 out[..., index] *= loss_unit**sign
             if parameter.of is not None:
-                power = _power_of(parameter.of[1], by_name)
+                power = power_of(parameter.of[1], by_name)
                 out[..., index] *= np.exp(sign * np.log(centre[parameter.of[0]]) * power)
         return out
 
 
-def _power_of(power: str | float, by_name: Mapping[str, Array]) -> Array | float:
+def power_of(power: str | float, by_name: Mapping[str, Value]) -> Value | float:
+    """The power of an input's units (`Parameter.of`) at these parameters."""
     if isinstance(power, str):
         return -by_name[power[1:]] if power.startswith("-") else by_name[power]
     return power

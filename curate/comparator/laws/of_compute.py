@@ -80,13 +80,13 @@ ALIASES.update({"m1": "power2", "m2": "power", "double_saturation": "shifted_pow
 
 
 def _broken(theta: Array, inputs: Inputs) -> tuple[Array, Array, Array, Array]:
-    """The broken power over its amplitude (..., n), log C, softplus and sigmoid of the distance from the break."""
+    """The broken power over its amplitude (..., n), log C, the distance from the break and its softplus."""
     logs = np.log(inputs["flops"])
     width = theta[..., 5, None]
     z = (logs - np.log(theta[..., 4, None])) / width
     soft = np.logaddexp(0.0, z)
     power = np.exp(-theta[..., 2, None] * logs - theta[..., 3, None] * width * soft)
-    return power, logs, soft, np.exp(z - soft)
+    return power, logs, z, soft
 
 
 def _broken_predict(theta: Array, inputs: Inputs) -> Array:
@@ -94,10 +94,10 @@ def _broken_predict(theta: Array, inputs: Inputs) -> Array:
 
 
 def _broken_jacobian(theta: Array, inputs: Inputs) -> Array:
-    power, logs, soft, share = _broken(theta, inputs)
+    power, logs, z, soft = _broken(theta, inputs)
+    share = np.exp(z - soft)  # sigmoid
     value = theta[..., 1, None] * power
     steeper, at, width = (theta[..., k, None] for k in (3, 4, 5))
-    z = (logs - np.log(at)) / width
     columns = [
         np.ones_like(power),
         power,

@@ -126,7 +126,8 @@ def _repeated(theta: Array, inputs: Inputs) -> dict[str, Array]:
     epochs = np.maximum(inputs["tokens"] / unique - 1.0, 0.0)
     seen = np.minimum(unique, inputs["tokens"])  # a run shorter than one epoch sees that much
     # the size that `seen` tokens are best for, by the law without repetition
-    log_best = (beta / alpha) * np.log(seen) + (np.log(alpha * a) - np.log(beta * b)) / alpha
+    log_seen = np.log(seen)
+    log_best = (beta / alpha) * log_seen + (np.log(alpha * a) - np.log(beta * b)) / alpha
     best = np.exp(np.clip(log_best, -300.0, 300.0))
     useful = np.minimum(best, params)
     excess = params / useful - 1.0
@@ -137,7 +138,7 @@ def _repeated(theta: Array, inputs: Inputs) -> dict[str, Array]:
         "tokens_by_rd": seen * (1.0 - kept_d * (1.0 + epochs / rd)),
         "params_by_rn": useful * (1.0 - kept_n * (1.0 + excess / rn)),
         "params_by_log_useful": np.where(best < params, useful * (1.0 + rn * (1.0 - kept_n)) - kept_n * params, 0.0),
-        "log_seen": np.log(seen) + 0.0 * alpha,
+        "log_seen": log_seen,
     }
 
 

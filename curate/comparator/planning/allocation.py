@@ -40,8 +40,7 @@ def search(prospect: Prospect, bounds: Bounds, groups: Sequence[Sequence[int]], 
     starts = [(new, np.flatnonzero(new.any(axis=1)).tolist()) for new in known if affordable(bounds, new)]
     for group in groups:
         designs = coarse_designs(bounds, room(prospect, bounds, group), len(group))
-        member = np.zeros((len(prospect.done), 1))
-        member[list(group)] = 1.0
+        member = members(prospect, group)[:, None]
         scores = prospect.worth(prospect.done + member * designs[:, None, :])
         starts += [(member * designs[i], list(group)) for i in np.argsort(-scores, kind="stable")[:STARTS]]
     ranked = sorted(starts, key=lambda start: -prospect.worth_of(start[0]))
@@ -56,6 +55,13 @@ def search(prospect: Prospect, bounds: Bounds, groups: Sequence[Sequence[int]], 
 
 def affordable(bounds: Bounds, new: Array) -> bool:
     return float(new.sum(axis=0) @ bounds.costs) <= bounds.budget * (1 + 1e-9)
+
+
+def members(prospect: Prospect, group: Sequence[int]) -> Array:
+    """1 for datasets of the group, 0 for the others."""
+    out = np.zeros(len(prospect.done))
+    out[list(group)] = 1.0
+    return out
 
 
 def room(prospect: Prospect, bounds: Bounds, group: Sequence[int]) -> Array:
@@ -81,24 +87,20 @@ def groups_of(prospect: Prospect, active: Sequence[int]) -> list[tuple[int, ...]
     """Groups of datasets that a batch may go to: all active ones, then those left when the most settled is put aside,
     and so on down to the two least settled.
     """
-    if prospect.known:
-        open_now = (1.0 - prospect.decided(prospect.done[None])[0]) * prospect.weights
-    else:
-        open_now = prospect.weights
-    groups, left = [], sorted(active)
+    left = sorted(active)
+    if not prospect.known:
+        return [tuple(left)] if len(left) >= 2 else []  # all alike
+    open_now = ((1.0 - prospect.decided(prospect.done[None])[0]) * prospect.weights).tolist()
+    couples = prospect.couples.tolist()
+    groups = []
     while len(left) >= 2:
         groups.append(tuple(left))
-        pairs_of = {
-            d: sum(
-                o
-                for o, (a, b) in zip(open_now, prospect.couples.tolist(), strict=True)
-                if d in (a, b) and {a, b} <= set(left)
-            )
-            for d in left
-        }
-        if not prospect.known:
-            break  # all alike
-        left = [d for d in left if d != min(left, key=lambda d: (pairs_of[d], -d))]
+        pairs_of = dict.fromkeys(left, 0.0)
+        for still_open, (a, b) in zip(open_now, couples, strict=True):
+            if a in pairs_of and b in pairs_of:
+                pairs_of[a] += still_open
+                pairs_of[b] += still_open
+        left.remove(min(left, key=lambda d: (pairs_of[d], -d)))
     if len(groups) <= MOST_GROUPS:
         return groups
     picked = np.unique(np.round(np.linspace(0, len(groups) - 1, MOST_GROUPS)).astype(int))
@@ -181,8 +183,7 @@ def uniform(prospect: Prospect, bounds: Bounds, active: Sequence[int]) -> Array:
     """The same number of seeds of every active dataset at every scale; dear scales are left out where the budget ends
     before the first round.
     """
-    member = np.zeros(len(prospect.done))
-    member[list(active)] = 1.0
+    member = members(prospect, active)
     most = room(prospect, bounds, active)
     order = np.argsort(bounds.costs, kind="stable")
     for count in range(len(order), 0, -1):
@@ -197,8 +198,7 @@ def uniform(prospect: Prospect, bounds: Bounds, active: Sequence[int]) -> Array:
 
 def one_scale(prospect: Prospect, bounds: Bounds, active: Sequence[int], scale: int) -> Array:
     """The whole budget on one scale."""
-    member = np.zeros(len(prospect.done))
-    member[list(active)] = 1.0
+    member = members(prospect, active)
     own = np.zeros(len(bounds.costs))
     afford = np.floor(bounds.budget / (len(active) * bounds.costs[scale]) + 1e-9)
     own[scale] = min(afford, float(room(prospect, bounds, active)[scale]))

@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from curate.comparator.advantage import Advantage, paired_advantage
 from curate.comparator.compare import choose_rows
-from curate.comparator.composite import composite_rows, is_composite
 from curate.comparator.curves import FittedLaw, fit_laws
 from curate.comparator.design import SAME_SIZE, Span, ends
 from curate.comparator.gaps import SHAPES, Gaps, pair_gaps
@@ -33,14 +32,8 @@ from curate.comparator.planning.prospect import (
     gap_model,
     gap_sizes,
 )
-from curate.comparator.points import (
-    Points,
-    cooled_down,
-    fit_trajectory,
-    headline_rows,
-    make_points,
-    split_learning_rates,
-)
+from curate.comparator.points import Points, fit_trajectory, make_points
+from curate.comparator.rows import metric_rows
 from curate.comparator.tables import complete, headline_metric
 from curate.comparator.verdict import Check, Estimate, Excluded
 from curate.errors import MeasurementError
@@ -194,15 +187,7 @@ def usable_points(table: pa.Table, metric: str, notes: list[str]) -> Points:
     """As `compare` chooses them; what it would warn of is added to `notes`."""
     checks: list[Check] = []
     excluded: list[Excluded] = []
-    kept, _ = split_learning_rates(cooled_down(complete(table), checks))
-    if not kept.num_rows:
-        raise MeasurementError(
-            "Every measurement has a learning_rate_factor other than 1; nothing is left to plan with."
-        )
-    if is_composite(metric) and metric not in kept["metric"].to_pylist():
-        rows, _ = composite_rows(kept, metric, notes)
-    else:
-        rows = headline_rows(kept, metric, notes)
+    rows = metric_rows(complete(table), metric, checks, excluded, notes).every_run
     points = make_points(choose_rows(rows, metric, "matched", POWER, checks, excluded))
     notes += [check.message for check in checks]
     return points

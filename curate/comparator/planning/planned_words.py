@@ -1,7 +1,10 @@
 """A plan in words: the runs and their cost, what they decide, what was dropped, what to beware of."""
 
 from curate.comparator.planning.planned import PAIRS_SHOWN, Plan, PlannedRuns
-from curate.comparator.wording import flops, share, short_names
+from curate.comparator.wording import flops, listed, share, short_names
+
+NAMES = ("scale", "pair", "datasets")
+"""Columns of words."""
 
 
 def plan_lines(plan: Plan) -> tuple[str, ...]:
@@ -53,21 +56,20 @@ def tokens(run: PlannedRuns) -> str:
 def named(datasets: tuple[str, ...], plan: Plan) -> str:
     if datasets == plan.datasets:
         return f"all {len(datasets)}"
-    return ", ".join(short_names(plan.datasets)[name] for name in datasets[:6]) + (
-        f" and {len(datasets) - 6} more" if len(datasets) > 6 else ""
-    )
+    short = short_names(plan.datasets)
+    return listed([short[name] for name in datasets], 6)
 
 
 def table(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Columns padded to their widest entry, the first to the left, the others to the right."""
+    """Columns padded to their widest entry, names to the left, numbers to the right."""
     if not rows:
         return []
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     return [
         "  "
         + "  ".join(
-            cell.ljust(w) if i in (0, len(head) - 1) and head[i] in ("scale", "pair", "datasets") else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if name in NAMES else cell.rjust(width)
+            for name, cell, width in zip(head, row, widths, strict=True)
         ).rstrip()
         for row in [head, *rows]
     ]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from curate.comparator.planning.allocation import groups_of, one_scale, search, uniform
+from curate.comparator.planning.allocation import groups_of, members, one_scale, search, uniform
 from curate.comparator.planning.outlook import NOT_FOR_SALE, State, bounds_of
 from curate.comparator.planning.planned import Alternative, Goal, Plan, PlannedPair, PlannedRuns
 from curate.comparator.planning.prospect import Array, Prospect
@@ -60,21 +60,22 @@ def lay_out(
         if not active or (a in active and b in active)
     ]
     weights = prospect.weights
-    p_after = float(after @ weights) if new.any() else float(before @ weights)
+    p_before = float(before @ weights)
+    p_after = float(after @ weights) if new.any() else p_before
     best_alone = sorted((o for o in others if o.name.endswith(" alone")), key=lambda o: -o.p_after)[:2]
     notes = [*state.notes, *(cautions(state, active, p_after, new) if racing else ())]
     if racing and not new.any():
-        notes.append(cannot_buy(state, active, budget, max_seeds, float(before @ weights)))
+        notes.append(cannot_buy(state, active, budget, max_seeds, p_before))
     return Plan(
         metric=state.metric,
         datasets=state.names,
         target_flops=state.target_flops,
         budget_flops=budget,
-        flops=float(new.sum(axis=0) @ np.where(new.any(axis=0), state.costs, 0.0)),
+        flops=cost_of(state, new),
         goal=goal,
         runs=tuple(runs_of(state, new)),
         pairs=tuple(pairs),
-        p_before=float(before @ weights),
+        p_before=p_before,
         p_after=p_after,
         alternatives=tuple([o for o in others if not o.name.endswith(" alone")] + best_alone),
         by_budget=tuple(budgets),
@@ -103,8 +104,12 @@ def gap_now(state: State, pair: int) -> Estimate | None:
 
 
 def alternative(state: State, name: str, new: Array) -> Alternative:
-    flops = float(new.sum(axis=0) @ np.where(new.any(axis=0), state.costs, 0.0))
-    return Alternative(name, int(new.sum()), flops, state.prospect.worth_of(new))
+    return Alternative(name, int(new.sum()), cost_of(state, new), state.prospect.worth_of(new))
+
+
+def cost_of(state: State, new: Array) -> float:
+    """FLOPs of new runs (datasets, S)."""
+    return float(new.sum(axis=0) @ np.where(new.any(axis=0), state.costs, 0.0))
 
 
 def runs_of(state: State, new: Array) -> list[PlannedRuns]:
@@ -125,8 +130,7 @@ def runs_of(state: State, new: Array) -> list[PlannedRuns]:
 def cautions(state: State, active: Sequence[int], p_after: float, new: Array) -> list[str]:
     """What a reader who would take a short cut has to know."""
     prospect = state.prospect
-    member = np.zeros(len(prospect.done))
-    member[list(active)] = 1.0
+    member = members(prospect, active)
     stuck = []
     for s in np.flatnonzero(state.costs < NOT_FOR_SALE):
         endless = prospect.done.copy()
