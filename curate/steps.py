@@ -130,6 +130,9 @@ class Step(PipelineStep):
     version: ClassVar[int] = 1
     artifact_fields: ClassVar[tuple[str, ...]] = ()
     """Parameters that name an artifact of the recipe, or a file; fingerprinted by content, never by path."""
+    loads_model: ClassVar[bool] = False
+    """Built once a worker and kept (long-lived actors on Ray); `process` treats each document by itself, so that the
+    batch may be halved when memory runs out."""
     libraries: ClassVar[tuple[str, ...]] = ()
     """Distributions whose version can change the output (an extractor, a model library); enter the fingerprint."""
 

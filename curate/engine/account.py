@@ -30,6 +30,8 @@ class Account:
     histograms: dict[str, dict[str, Any]] = field(default_factory=dict)
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    file: str = ""
+    """The input file that is being read; errors name it."""
 
     def row(self, number: int, step: str) -> dict[str, Any]:
         """The funnel's row of step `number`; rows are opened in order."""

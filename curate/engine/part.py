@@ -1,18 +1,21 @@
-"""The work on one part, as functions of a picklable job: run its steps, map an exchange, reduce, make an artifact.
+"""The work on one part, as functions of a job: run its steps, map an exchange, reduce, make an artifact.
 
-Each job writes its data files, then its manifest, and returns the manifest; nothing here knows which executor runs it.
+Each writes its data files, then its manifest, and returns the manifest; nothing here knows which executor runs it.
 A failure comes back as a `Failure` that names stage, part, file and record.
 """
 
-import shutil
+import os
+import socket
 import time
 import traceback
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +24,8 @@ import pyarrow.parquet as pq
 
 from curate.documents import Batch
 from curate.engine.account import Account
+from curate.engine.halving import halving
+from curate.engine.jobs import ArtifactJob, Failure, Job, PartJob
 from curate.engine.ledger import (
     LEDGER_SCHEMA,
     kept_rows,
@@ -31,81 +36,44 @@ from curate.engine.ledger import (
     without_travelling,
 )
 from curate.engine.manifest import file_entry, part_manifest, write_manifest
-from curate.engine.recipe import ArtifactSpec, SourceSpec, StepSpec
+from curate.engine.recipe import StepSpec, load_class
 from curate.errors import CurateError, ReconciliationError
-from curate.readers import InputFile
+from curate.readers import Piece, Read, Reader
 from curate.steps import Exchange, Outcome, Step
+from curate.storage import at, copy_whole, is_transient, local_copy
 from curate.writers import ParquetWriter
 
 
-@dataclass(frozen=True)
-class PartJob:
-    """One part of one stage."""
+@dataclass(frozen=True, kw_only=True)
+class MapJob(PartJob):
+    """What an exchange must know of one part."""
 
-    stage: str
-    folder: str
-    part: int
-    steps: tuple[StepSpec, ...]
-    files: dict[str, str]
-    """Path of each artifact that the steps name."""
-    source: SourceSpec | None = None
-    input: InputFile | None = None
-    """First stage: the file to read."""
-    parent: str | None = None
-    """Later stages: the parent's data file of this part (None = the part is empty)."""
-    state: str | None = None
-    """An exchange's state for this part."""
+    kind: ClassVar[str] = "partial"
+    fields: ClassVar[tuple[str, ...]] = ("part",)
 
 
-@dataclass(frozen=True)
-class ReduceJob:
+@dataclass(frozen=True, kw_only=True)
+class ReduceJob(Job):
     """The decision of an exchange over all partials."""
 
-    stage: str
-    folder: str
+    fields: ClassVar[tuple[str, ...]] = ("summary",)
+
     step: StepSpec
     files: dict[str, str]
     partials: tuple[str, ...]
-    part: int = 0
 
-
-@dataclass(frozen=True)
-class ArtifactJob:
-    """An artifact to be made."""
-
-    stage: str
-    folder: str
-    spec: ArtifactSpec
-    positives: tuple[str, ...]
-    negatives: tuple[str, ...]
-    part: int = 0
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a job failed, in a form that travels between processes."""
-
-    stage: str
-    part: int
-    file: str
-    record: str
-    error: str
-    trace: str
-    expected: bool
-    """True for errors that are sentences already (CurateError)."""
-
-    def __str__(self) -> str:
-        record = f", record {self.record}" if self.record else ""
-        file = f", file {self.file}" if self.file else ""
-        text = f"Stage {self.stage}, part {self.part}{file}{record}: {self.error}"
-        return text if self.expected else f"{text}\n{self.trace}"
+    @property
+    def manifest(self) -> str:
+        """The state of a stage has one manifest."""
+        return str(at(self.folder) / "state.json")
 
 
 class _StepFailed(Exception):
     """A step raised on a batch; carries the id of the first record on which it raises alone."""
 
-    def __init__(self, step: str, record: str, cause: Exception) -> None:
+    def __init__(self, step: str, file: str, record: str, cause: Exception) -> None:
         super().__init__(f"step {step}: {type(cause).__name__}: {cause}")
+        self.file = file
         self.record = record
         self.cause = cause
 
@@ -130,26 +98,26 @@ def make_artifact(job: ArtifactJob) -> dict[str, Any] | Failure:
     return _guarded(job, _make_artifact)
 
 
-def _guarded(job: Any, work: Any) -> dict[str, Any] | Failure:
+def _guarded(job: Job, work: Any) -> dict[str, Any] | Failure:
     try:
         return dict(work(job))
     except Exception as error:
-        file = getattr(job, "input", None)
         cause = error.cause if isinstance(error, _StepFailed) else error
         return Failure(
             stage=job.stage,
             part=job.part,
-            file=file.path if file else (getattr(job, "parent", None) or ""),
+            file=getattr(error, "file", "") or job.file,
             record=getattr(error, "record", ""),
             error=str(error) if isinstance(error, CurateError | _StepFailed) else f"{type(error).__name__}: {error}",
             trace="".join(traceback.format_exception(cause)),
             expected=isinstance(cause, CurateError),
+            transient=is_transient(cause),
         )
 
 
 def _run_part(job: PartJob) -> dict[str, Any]:
-    folder, account = Path(job.folder), Account()
-    steps = [spec.build(job.files) for spec in job.steps]
+    began, folder, account = time.perf_counter(), at(job.folder), Account()
+    steps = built_steps(job)
     names = [spec.name.rpartition(".")[2] for spec in job.steps]
     if job.source:
         account.row(0, f"read {job.source.reader}")
@@ -179,7 +147,7 @@ def _run_part(job: PartJob) -> dict[str, Any]:
         files["data"] = _named(data)
     manifest = {
         "part": job.part,
-        "input": job.input.name if job.input else None,
+        "pieces": [[piece.file.name, piece.start, piece.stop] for piece in job.pieces],
         "files": files,
         "records_in": records_in,
         "records_out": kept,
@@ -189,6 +157,8 @@ def _run_part(job: PartJob) -> dict[str, Any]:
         "histograms": account.histograms,
         "samples": account.samples,
         "seconds": account.seconds,
+        "wall_seconds": time.perf_counter() - began,
+        "worker": f"{socket.gethostname()}:{os.getpid()}",
     }
     write_manifest(part_manifest(folder, job.part), manifest)
     return manifest
@@ -210,22 +180,31 @@ def _input(job: PartJob, account: Account, ledger: ParquetWriter, ignored: dict[
     if job.source is None:
         yield from _read_part(job.parent)
         return
-    assert job.input is not None
-    name = f"read {job.source.reader}"
-    for read in job.source.build().read(job.input):
-        account.refused(0, name, read.batch, read.refused)
-        if read.refused.num_rows:
-            ledger.write(refused_rows(read.refused, name))
-        for kind, count in read.ignored.items():
-            ignored[kind] = ignored.get(kind, 0) + count
-        if len(read.batch):
-            yield read.batch
+    name, reader = f"read {job.source.reader}", job.source.build()
+    for piece in job.pieces:
+        account.file = piece.file.path
+        for read in _reads(reader, piece):
+            account.refused(0, name, read.batch, read.refused)
+            if read.refused.num_rows:
+                ledger.write(refused_rows(read.refused, name))
+            for kind, count in read.ignored.items():
+                ignored[kind] = ignored.get(kind, 0) + count
+            if len(read.batch):
+                yield read.batch
+
+
+def _reads(reader: Reader, piece: Piece) -> Iterator[Read]:
+    try:
+        yield from reader.read(piece.file, start=piece.start, stop=piece.stop)
+    except Exception as error:
+        error.file = piece.file.path  # type: ignore[attr-defined]
+        raise
 
 
 def _read_part(path: str | None) -> Iterator[Batch]:
     if path is None:
         return
-    with pq.ParquetFile(path, pre_buffer=False) as file:
+    with at(path).open("rb") as stream, pq.ParquetFile(stream, pre_buffer=False) as file:
         for group in range(file.num_row_groups):
             for data in file.read_row_group(group).combine_chunks().to_batches():
                 if data.num_rows:
@@ -246,7 +225,7 @@ def _chained(
     for batch in batches:
         for number, (step, name) in enumerate(zip(steps, names, strict=True)):
             began = time.perf_counter()
-            outcome = _process(step, name, batch)
+            outcome = _process(step, name, batch, account.file)
             batch = _booked(step, name, first + number, batch, outcome, began, account, ledger)
             if not len(batch):
                 break
@@ -268,7 +247,7 @@ def _applied(
             yield batch
 
     began = time.perf_counter()
-    for outcome in exchange.apply(remembered(), _open_arrow(job.state)):
+    for outcome in exchange.apply(remembered(), _open_arrow(job.state[0])):
         batch = _booked(exchange, name, 0, held.popleft(), outcome, began, account, ledger)
         if len(batch):
             yield batch
@@ -305,11 +284,11 @@ def _booked(
     return note_edits(outcome.batch, outcome.edited, name)
 
 
-def _process(step: Step, name: str, batch: Batch) -> Outcome:
+def _process(step: Step, name: str, batch: Batch, file: str) -> Outcome:
     try:
-        return step.process(batch)
+        return halving(step.process, batch) if step.loads_model else step.process(batch)
     except Exception as error:
-        raise _StepFailed(name, _culprit(step, batch), error) from error
+        raise _StepFailed(name, file, _culprit(step, batch), error) from error
 
 
 def _culprit(step: Step, batch: Batch) -> str:
@@ -323,8 +302,8 @@ def _culprit(step: Step, batch: Batch) -> str:
 
 
 def _map_part(job: PartJob) -> dict[str, Any]:
-    folder = Path(job.folder)
-    exchange = job.steps[0].build(job.files)
+    folder = at(job.folder)
+    (exchange,) = built_steps(job)
     partial = exchange.map(_read_part(job.parent))
     path = folder / f"partial-{job.part:05d}.arrow"
     _write_arrow(partial, path)
@@ -334,7 +313,7 @@ def _map_part(job: PartJob) -> dict[str, Any]:
 
 
 def _reduce_parts(job: ReduceJob) -> dict[str, Any]:
-    folder = Path(job.folder)
+    folder = at(job.folder)
     exchange = job.step.build(job.files)
     state = exchange.reduce([_open_arrow(path) for path in job.partials])
     if len(state.parts) != len(job.partials):
@@ -350,16 +329,37 @@ def _reduce_parts(job: ReduceJob) -> dict[str, Any]:
 
 
 def _make_artifact(job: ArtifactJob) -> dict[str, Any]:
-    folder = Path(job.folder)
-    if folder.exists():
-        shutil.rmtree(folder)  # what a killed attempt left must not be taken for a part of the artifact
-    folder.mkdir(parents=True)
+    """Made in a folder of this machine, then copied: two attempts at once cannot mix their files."""
+    folder = at(job.folder)
     artifact = job.spec.build()
-    card = artifact.build([Path(path) for path in job.positives], [Path(path) for path in job.negatives], folder)
-    files = {path.name: file_entry(path, 0) for path in sorted(folder.iterdir()) if path.name != "manifest.json"}
-    manifest = {"name": job.spec.name, "kind": artifact.kind, "files": files, "card": card}
+    with TemporaryDirectory(prefix="curate-artifact-") as name:
+        made = Path(name)
+        positives = [Path(local_copy(path)) for path in job.positives]
+        card = artifact.build(positives, [Path(local_copy(path)) for path in job.negatives], made)
+        files = {path.name: file_entry(path, 0) for path in sorted(made.iterdir())}
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in made.iterdir():
+            copy_whole(path, folder / path.name)
+    manifest = {"part": 0, "name": job.spec.name, "kind": artifact.kind, "files": files, "card": card}
     write_manifest(folder / "manifest.json", manifest)
     return manifest
+
+
+def built_steps(job: PartJob) -> list[Any]:
+    """The steps of a part; those that load a model are built once a process and kept."""
+    files = {name: local_copy(path) for name, path in job.files.items()}
+    return [
+        _kept(spec, tuple(sorted(files.items()))) if _loads_model(spec) else spec.build(files) for spec in job.steps
+    ]
+
+
+@lru_cache(maxsize=4)
+def _kept(spec: StepSpec, files: tuple[tuple[str, str], ...]) -> Any:
+    return spec.build(dict(files))
+
+
+def _loads_model(spec: StepSpec) -> bool:
+    return bool(getattr(load_class(spec.path), "loads_model", False))
 
 
 def _write_arrow(table: pa.Table, path: Path) -> None:

@@ -1,7 +1,7 @@
 """Recipes: sources, artifacts, steps and outputs as a YAML file, validated with file, line and field in every error.
 
 A step is found by its name in STEPS, or by import path: a step of the user's own, or any datatrove block. A recipe from
-a stranger may name built-in steps only (`builtin_only`).
+a stranger may name built-in steps only (`builtin_only`). `resources` say what a part needs while it runs.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from curate.engine.resources import Pool, Resources, Size
 from curate.errors import RecipeError
 from curate.yamlfile import NAME_RULE, Field, YamlFile, is_name, load_yaml
 
@@ -90,6 +91,8 @@ class SourceSpec:
     files: tuple[str, ...]
     parameters: str
     where: str
+    part_bytes: int | str | None = None
+    """Stored bytes of a part, `none` for a part a file, None for the engine's choice (curate.readers.cutting)."""
 
     def build(self) -> Any:
         """The reader."""
@@ -111,11 +114,24 @@ class Recipe:
     """Writer's name -> folder."""
     builtin_only: bool = False
     """Holds for the recipes that it samples, too."""
+    resources: Resources = dataclasses.field(default_factory=Resources)
+    """What every part needs."""
+    step_resources: dict[str, Resources] = dataclasses.field(default_factory=dict)
+    """What parts of stages with these steps need beyond it."""
 
     @property
     def folder(self) -> Path:
         """What relative paths in the recipe are relative to."""
         return self.path.parent
+
+    def needs(self, steps: tuple[StepSpec, ...]) -> Resources:
+        """What a part of a stage with these steps needs; a step that loads a model gets a pool of actors."""
+        needs = self.resources
+        for step in steps:
+            needs = needs.joined(self.step_resources.get(step.name, self.resources))
+            if getattr(load_class(step.path), "loads_model", False) and needs.pool is None:
+                needs = needs.joined(Resources(pool=Pool()))
+        return needs
 
 
 class _RecipeFile(BaseModel):
@@ -127,6 +143,7 @@ class _RecipeFile(BaseModel):
     artifacts: dict[str, dict[str, Any]] = {}
     steps: list[str | dict[str, Any]]
     output: dict[str, str] = {}
+    resources: dict[str, Any] = {}
 
 
 def load_recipe(path: Path, *, source: str | None = None, builtin_only: bool = False) -> Recipe:
@@ -139,15 +156,36 @@ def load_recipe(path: Path, *, source: str | None = None, builtin_only: bool = F
     if not is_name(raw.name):
         raise file.error(("name",), f"{NAME_RULE} (found {raw.name!r}).")
     known = frozenset(raw.artifacts)
+    steps = tuple(_step(file, number, value, known, builtin_only) for number, value in enumerate(raw.steps))
+    resources, step_resources = _resources(file, raw.resources, steps)
     return Recipe(
         name=raw.name,
         path=path.resolve(),
         source=_source(file, raw.source, source),
         artifacts={name: _artifact(file, name, value) for name, value in raw.artifacts.items()},
-        steps=tuple(_step(file, number, value, known, builtin_only) for number, value in enumerate(raw.steps)),
+        steps=steps,
         output=_output(file, raw.output),
         builtin_only=builtin_only,
+        resources=resources,
+        step_resources=step_resources,
     )
+
+
+def _resources(
+    file: YamlFile, value: dict[str, Any], steps: tuple[StepSpec, ...]
+) -> tuple[Resources, dict[str, Resources]]:
+    """What all parts need, and what parts of stages with a named step need: its fields replace the common ones."""
+    common = {name: given for name, given in value.items() if name != "steps"}
+    special = value.get("steps") or {}
+    if not isinstance(special, dict) or not all(isinstance(given, dict) for given in special.values()):
+        raise file.error(("resources", "steps"), "steps with what they need, such as {quality: {gpus: 0.25}}.")
+    for name in special:
+        if name not in {step.name for step in steps}:
+            raise file.error(("resources", "steps", name), "the recipe has no step of this name.")
+    adapter = TypeAdapter(Resources)
+    return file.parse(adapter, common, ("resources",)), {
+        name: file.parse(adapter, {**common, **given}, ("resources", "steps", name)) for name, given in special.items()
+    }
 
 
 def _source(file: YamlFile, value: dict[str, Any], override: str | None) -> SourceSpec:
@@ -168,11 +206,15 @@ def _source(file: YamlFile, value: dict[str, Any], override: str | None) -> Sour
     if override is not None:  # typed in a shell, so relative to where the shell stands
         patterns = override if "://" in override or reader == "huggingface" else str(Path(override).absolute())
     parameters.pop("files", None)
+    part_bytes = parameters.pop("part_bytes", None)
+    if part_bytes is not None and part_bytes != "none":
+        part_bytes = file.parse(TypeAdapter(Size), part_bytes, (*at, reader, "part_bytes"))
     files = [patterns] if isinstance(patterns, str) else patterns
     if not isinstance(files, list) or not files or not all(isinstance(item, str) and item for item in files):
         raise file.error((*at, reader), "name the files: a path or pattern, a list of them, or {files: ..., ...}.")
     file.parse(TypeAdapter(READERS[reader]), parameters, (*at, reader))
-    return SourceSpec(reader, tuple(files), _json(file, parameters, at), file.where((*at, reader)))
+    where = file.where((*at, reader))
+    return SourceSpec(reader, tuple(files), _json(file, parameters, at), where, part_bytes)
 
 
 def _step(

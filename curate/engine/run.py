@@ -7,35 +7,20 @@ and `artifacts/<name>-<fingerprint>/`; deleting any of it only costs the time to
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from curate.engine.account import SAMPLES
-from curate.engine.executors import Executor
-from curate.engine.manifest import (
-    PART_FIELDS,
-    merge_funnel,
-    merge_histograms,
-    merge_samples,
-    part_manifest,
-    read_valid,
-    write_manifest,
-)
-from curate.engine.part import (
-    ArtifactJob,
-    Failure,
-    PartJob,
-    ReduceJob,
-    make_artifact,
-    map_part,
-    reduce_parts,
-    run_part,
-)
+from curate.engine.executors import NOBODY, Executor, Listener, Work
+from curate.engine.jobs import ArtifactJob, Failure, Job, PartJob
+from curate.engine.manifest import PART_FIELDS, part_manifest, read_valid, write_manifest
+from curate.engine.part import MapJob, ReduceJob, make_artifact, map_part, reduce_parts, run_part
 from curate.engine.publish import check_outputs, publish
 from curate.engine.recipe import Recipe
+from curate.engine.resources import Resources
 from curate.engine.stages import Plan, PlannedArtifact, Planner, Stage
+from curate.engine.tally import Tally
 from curate.errors import ReconciliationError, StageError
 from curate.fingerprints import ContentMemory
 from curate.progress import Progress
@@ -97,12 +82,19 @@ class Engine:
     """Runs recipes in one work folder with one executor."""
 
     def __init__(
-        self, work: Path, executor: Executor, *, progress: Progress | None = None, verify: bool = False
+        self,
+        work: Path,
+        executor: Executor,
+        *,
+        progress: Progress | None = None,
+        verify: bool = False,
+        listener: Listener = NOBODY,
     ) -> None:
         self.work = work
         self.executor = executor
         self.progress = progress or Progress()
         self.verify = verify
+        self.listener = listener
         self.memory = ContentMemory(work / "contents.json", verify=verify)
         self.planner = Planner(self.memory)
         self._seen: set[str] = set()
@@ -122,7 +114,26 @@ class Engine:
         return self.run_plan(self.plan(recipe))
 
     def run_plan(self, plan: Plan) -> Dataset:
-        """Make the dataset of a plan."""
+        """Make the dataset of a plan, and tell the listener how it went."""
+        stages = [
+            {"label": stage.label, "folder": stage.folder_name, "parts": stage.parts, "bytes": plan.input_bytes}
+            for stage in plan.stages
+        ]
+        name, path = plan.recipe.name, str(plan.recipe.path)
+        self.listener.emit("run_started", recipe=path, name=name, fingerprint=plan.last.fingerprint, stages=stages)
+        try:
+            dataset = self._dataset(plan)
+        except KeyboardInterrupt:
+            self.listener.emit("run_interrupted")
+            raise
+        except Exception as error:
+            self.listener.emit("run_failed", error=str(error).splitlines()[0] if str(error) else repr(error))
+            raise
+        facts = {"documents": dataset.documents, "text_bytes": dataset.text_bytes, "fingerprint": dataset.fingerprint}
+        self.listener.emit("run_done", **facts)
+        return dataset
+
+    def _dataset(self, plan: Plan) -> Dataset:
         check_outputs(plan)
         self._check_disk(plan)
         made: dict[str, dict[str, Any]] = {}
@@ -158,21 +169,26 @@ class Engine:
         if manifest and manifest.get("fingerprint") == stage.fingerprint and self._whole(folder, manifest):
             if stage.fingerprint not in self._seen:
                 self.progress.note(f"{stage.label}: already done ({manifest['records_out']:,} documents)")
+                self.listener.emit("found", stage=stage.label, records_out=manifest["records_out"])
             self._seen.add(stage.fingerprint)
             return StageResult(stage, folder, manifest)
         folder.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
         jobs = self._jobs(stage, parent, folder, files)
+        summary: dict[str, Any] = {}
         with self.progress.task(stage.label, total=len(jobs) * (2 if stage.exchange else 1), unit="parts") as task:
             if stage.exchange:
                 jobs, summary = self._exchange(stage, folder, jobs, files, task.advance)
-            parts = self._finish(run_part, jobs, "part", task.advance)
-        manifest = _stage_manifest(stage, parts, time.perf_counter() - began)
-        if stage.exchange:
-            manifest["summary"] = summary
+            tally = Tally()
+            phase = "apply" if stage.exchange else "part"
+            self._finish(run_part, jobs, stage, phase, task.advance, tally.add)
+        seconds = time.perf_counter() - began
+        manifest = _stage_manifest(stage, tally, seconds) | ({"summary": summary} if stage.exchange else {})
         _check_stage(stage, parent, manifest)
         write_manifest(folder / "manifest.json", manifest)
         self._seen.add(stage.fingerprint)
+        facts = {name: manifest[name] for name in ("records_in", "records_out", "fates")}
+        self.listener.emit("stage_done", stage=stage.label, seconds=seconds, **facts)
         return StageResult(stage, folder, manifest)
 
     def _whole(self, folder: Path, manifest: dict[str, Any]) -> bool:
@@ -185,8 +201,8 @@ class Engine:
         common: dict[str, Any] = {"stage": stage.label, "folder": str(folder), "steps": stage.steps, "files": files}
         if parent is None:
             return [
-                PartJob(part=number, source=stage.source, input=file, **common)
-                for number, file in enumerate(stage.inputs)
+                PartJob(part=number, source=stage.source, pieces=pieces, **common)
+                for number, pieces in enumerate(stage.pieces)
             ]
         return [
             PartJob(part=part["part"], parent=_data_path(parent.folder, part), **common)
@@ -194,84 +210,121 @@ class Engine:
         ]
 
     def _exchange(
-        self, stage: Stage, folder: Path, jobs: list[PartJob], files: dict[str, str], advance: Callable[[float], None]
+        self,
+        stage: Stage,
+        folder: Path,
+        jobs: list[PartJob],
+        files: dict[str, str],
+        advance: Callable[[float], None],
     ) -> tuple[list[PartJob], dict[str, Any]]:
         """Map and reduce; the jobs that apply the state, and the state's summary."""
-        partials = self._finish(map_part, jobs, "partial", advance)
-        state = read_valid(folder / "state.json", ("summary",), verify=self.verify)
-        if state is None:
-            paths = tuple(str(folder / partial["files"]["partial"]["name"]) for partial in partials)
-            (result,) = (
-                result
-                for _, result in self.executor.run(
-                    reduce_parts, [ReduceJob(stage.label, str(folder), stage.steps[0], files, paths)]
-                )
-            )
-            state = _checked(result)
+        paths: dict[int, str] = {}
+
+        def collect(manifest: dict[str, Any]) -> None:
+            paths[manifest["part"]] = str(folder / manifest["files"]["partial"]["name"])
+
+        maps = [MapJob(**{item.name: getattr(job, item.name) for item in fields(job)}) for job in jobs]
+        self._finish(map_part, maps, stage, "map", advance, collect)
+        partials = tuple(paths[job.part] for job in jobs)
+        reduce = ReduceJob(stage=stage.label, folder=str(folder), step=stage.steps[0], files=files, partials=partials)
+        states: list[dict[str, Any]] = []
+        self._finish(reduce_parts, [reduce], stage, "reduce", lambda _: None, states.append)
+        (state,) = states
         jobs = [
-            replace(job, state=str(folder / state["files"][f"state-{number}"]["name"]))
+            replace(job, state=(str(folder / state["files"][f"state-{number}"]["name"]),))
             for number, job in enumerate(jobs)
         ]
         return jobs, state["summary"]
 
     def _finish(
-        self, function: Callable[[Any], Any], jobs: Sequence[PartJob], kind: str, advance: Callable[[float], None]
-    ) -> list[dict[str, Any]]:
-        """Manifests of all parts in order; those that are whole are not done again."""
-        needed = PART_FIELDS if kind == "part" else ("part",)
-        found = {
-            number: manifest
-            for number, job in enumerate(jobs)
-            if (manifest := read_valid(part_manifest(Path(job.folder), job.part, kind), needed, verify=self.verify))
-        }
-        advance(len(found))
-        todo = [number for number in range(len(jobs)) if number not in found]
-        for place, result in self.executor.run(function, [jobs[number] for number in todo]):
-            found[todo[place]] = _checked(result)
+        self,
+        work: Work,
+        jobs: Sequence[Job],
+        stage: Stage,
+        phase: str,
+        advance: Callable[[float], None],
+        take: Callable[[dict[str, Any]], None],
+    ) -> None:
+        """Give the manifest of each job to `take`, as they come; finished jobs are not done again."""
+        todo = []
+        for job in jobs:
+            found = job.finished(verify=self.verify)
+            if found is None:
+                todo.append(job)
+            else:
+                take(found)
+        done = len(jobs) - len(todo)
+        advance(done)
+        self.listener.emit(
+            "stage_started", stage=stage.label, folder=stage.folder_name, parts=len(jobs), found=done, phase=phase
+        )
+        results = self._results(work, todo, stage.label, phase, stage.resources)
+        for _, manifest in results:
+            take(manifest)
             advance(1)
-        return [found[number] for number in range(len(jobs))]
+
+    def _results(
+        self, work: Work, jobs: Sequence[Job], label: str, phase: str, resources: Resources
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Results of the executor; the first failure ends the stage with what it says."""
+        running = self.executor.run(work, jobs, resources=resources, listener=self.listener)
+        try:
+            for place, result in running:
+                if isinstance(result, Failure):
+                    self.listener.emit("part_failed", stage=label, part=result.part, phase=phase, error=str(result))
+                    raise StageError(str(result))
+                self.listener.emit("part_done", stage=label, part=jobs[place].part, phase=phase, **_facts(result))
+                yield place, result
+        finally:
+            running.close()
 
     def _artifact(self, planned: PlannedArtifact) -> tuple[dict[str, Any], Path]:
-        folder = self.work / "artifacts" / f"{planned.spec.name}-{planned.fingerprint[:16]}"
+        name = planned.spec.name
+        folder = self.work / "artifacts" / f"{name}-{planned.fingerprint[:16]}"
         manifest = read_valid(folder / "manifest.json", verify=self.verify)
         if manifest is None:
             if isinstance(planned.negatives, Plan):
-                negatives = self.run_plan(planned.negatives).parts
+                negatives = self._dataset(planned.negatives).parts
             else:
                 negatives = list(planned.negatives)
-            with self.progress.task(f"train {planned.spec.name}", total=1, unit="model") as task:
-                job = ArtifactJob(
-                    stage=f"artifact {planned.spec.name}",
-                    folder=str(folder),
-                    spec=planned.spec,
-                    positives=tuple(str(path) for path in planned.positives),
-                    negatives=tuple(str(path) for path in negatives),
-                )
-                ((_, result),) = self.executor.run(make_artifact, [job])
-                manifest = _checked(result)
+            job = ArtifactJob(
+                stage=f"artifact {name}",
+                folder=str(folder),
+                spec=planned.spec,
+                positives=tuple(str(path) for path in planned.positives),
+                negatives=tuple(str(path) for path in negatives),
+            )
+            self.listener.emit("artifact_started", artifact=name)
+            with self.progress.task(f"train {name}", total=1, unit="model") as task:
+                ((_, manifest),) = self._results(make_artifact, [job], job.stage, "artifact", planned.resources)
                 task.advance(1)
+            self.listener.emit("artifact_done", artifact=name)
         return manifest | {"fingerprint": planned.fingerprint}, folder
+
+
+def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What an event says of a finished part."""
+    funnel = manifest.get("funnel") or []
+    rules: dict[str, int] = {}
+    for row in funnel:
+        for rule, count in row["rules"].items():
+            rules[rule] = rules.get(rule, 0) + count
+    return {
+        "records_in": manifest.get("records_in", 0),
+        "records_out": manifest.get("records_out", 0),
+        "bytes_in": funnel[0]["in_bytes"] if funnel else 0,
+        "bytes_out": funnel[-1]["out_bytes"] if funnel else 0,
+        "rules": rules,
+        "seconds": manifest.get("wall_seconds", 0.0),
+        "worker": manifest.get("worker", ""),
+    }
 
 
 def _data_path(folder: Path, part: dict[str, Any]) -> str | None:
     return str(folder / part["files"]["data"]["name"]) if "data" in part["files"] else None
 
 
-def _checked(result: dict[str, Any] | Failure) -> dict[str, Any]:
-    if isinstance(result, Failure):
-        raise StageError(str(result))
-    return result
-
-
-def _stage_manifest(stage: Stage, parts: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    funnel = merge_funnel(parts)
-    fates: dict[str, int] = {}
-    ignored: dict[str, int] = {}
-    spent: dict[str, float] = {}
-    for part in parts:
-        for into, name in ((fates, "fates"), (ignored, "ignored"), (spent, "seconds")):
-            for key, count in part[name].items():
-                into[key] = into.get(key, 0) + count
+def _stage_manifest(stage: Stage, tally: Tally, seconds: float) -> dict[str, Any]:
     return {
         "fingerprint": stage.fingerprint,
         "label": stage.label,
@@ -280,16 +333,16 @@ def _stage_manifest(stage: Stage, parts: list[dict[str, Any]], seconds: float) -
         "inputs": [{"name": file.name, "bytes": file.size} for file in stage.inputs],
         "artifacts": {artifact.spec.name: artifact.fingerprint for artifact in stage.artifacts},
         "files": {},
-        "parts": [{name: part[name] for name in ("part", "files", "records_in", "records_out")} for part in parts],
-        "records_in": sum(part["records_in"] for part in parts),
-        "records_out": sum(part["records_out"] for part in parts),
-        "bytes_out": funnel[-1]["out_bytes"] if funnel else 0,
-        "fates": fates,
-        "ignored": ignored,
-        "funnel": funnel,
-        "histograms": merge_histograms(parts),
-        "samples": merge_samples(parts, SAMPLES),
-        "step_seconds": spent,
+        "parts": [tally.parts[number] for number in sorted(tally.parts)],
+        "records_in": tally.records_in,
+        "records_out": tally.records_out,
+        "bytes_out": tally.bytes_out,
+        "fates": tally.fates,
+        "ignored": tally.ignored,
+        "funnel": tally.funnel,
+        "histograms": tally.histograms,
+        "samples": tally.samples,
+        "step_seconds": tally.seconds,
         "wall_seconds": seconds,
     }
 

@@ -19,11 +19,13 @@ from curate.engine.recipe import (
     library_versions,
     load_class,
 )
+from curate.engine.resources import Resources
 from curate.errors import InputError
 from curate.fingerprints import ContentMemory, fingerprint
-from curate.readers import InputFile
+from curate.readers import InputFile, Piece
+from curate.readers.cutting import cut_parts
 
-FORMAT = 2
+FORMAT = 3
 """Version of the engine's part and ledger format; enters every fingerprint."""
 
 
@@ -34,6 +36,7 @@ class PlannedArtifact:
     spec: ArtifactSpec
     positives: tuple[Path, ...]
     negatives: "Plan | tuple[Path, ...]"
+    resources: Resources
     fingerprint: str
 
 
@@ -45,11 +48,15 @@ class Stage:
     source: SourceSpec | None
     """The reader of the first stage."""
     inputs: tuple[InputFile, ...]
-    """The files of the first stage, one part each."""
+    """The files of the first stage."""
+    pieces: tuple[tuple[Piece, ...], ...]
+    """What each part of the first stage reads: cut from the inputs alone, so the same for any number of workers."""
     parent: "Stage | None"
     artifacts: tuple[PlannedArtifact, ...]
     """The artifacts that its steps name."""
     exchange: bool
+    resources: Resources
+    """What a part needs; never in the fingerprint."""
     fingerprint: str
 
     @property
@@ -63,6 +70,11 @@ class Stage:
         """Name of the folder below `stages/`."""
         last = (self.steps[-1].name if self.steps else self.source.reader if self.source else "copy").rpartition(".")[2]
         return f"{last}-{self.fingerprint[:16]}"
+
+    @property
+    def parts(self) -> int:
+        """How many parts the stage has: those that its source is cut into."""
+        return len(self.lineage[0].pieces)
 
     @property
     def lineage(self) -> "tuple[Stage, ...]":
@@ -116,13 +128,16 @@ class Planner:
     ) -> Stage:
         source: SourceSpec | None = None
         inputs: tuple[InputFile, ...] = ()
+        pieces: tuple[tuple[Piece, ...], ...] = ()
         if parent is None:
             source = recipe.source
             reader = source.build()
             inputs = tuple(reader.files(list(source.files), base=recipe.folder))
+            pieces = tuple(cut_parts(reader, inputs, part_bytes=source.part_bytes))
             origin: Any = {
                 "reader": [source.reader, reader.version, plain(reader.parameters()), _libraries(reader)],
                 "files": [[file.name, self._content(file)] for file in inputs],
+                "parts": [[[piece.file.name, piece.start, piece.stop] for piece in part] for part in pieces],
             }
         else:
             origin = parent.fingerprint
@@ -132,9 +147,11 @@ class Planner:
             steps=steps,
             source=source,
             inputs=inputs,
+            pieces=pieces,
             parent=parent,
             artifacts=tuple(used.values()),
             exchange=any(_is_exchange(step) for step in steps),
+            resources=recipe.needs(steps),
             fingerprint=fingerprint({"format": FORMAT, "origin": origin, "steps": identities}),
         )
 
@@ -190,7 +207,7 @@ class Planner:
             "negatives": content,
             "libraries": _libraries(artifact),
         }
-        return PlannedArtifact(spec, positives, negatives, fingerprint(identity))
+        return PlannedArtifact(spec, positives, negatives, recipe.resources, fingerprint(identity))
 
 
 def _libraries(thing: Any) -> dict[str, str]:

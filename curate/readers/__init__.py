@@ -1,7 +1,7 @@
 """Readers: files of a crawl or a corpus as batches of pages or documents, with every record accounted for."""
 
 from curate.errors import InputError
-from curate.readers.base import REFUSED_SCHEMA, InputFile, Read, Reader
+from curate.readers.base import REFUSED_SCHEMA, InputFile, Piece, Read, Reader
 from curate.readers.files import list_files
 from curate.readers.huggingface import HuggingFaceReader
 from curate.readers.jsonl import JsonlReader
@@ -28,6 +28,7 @@ __all__ = [
     "InputFile",
     "JsonlReader",
     "ParquetReader",
+    "Piece",
     "Read",
     "Reader",
     "WarcReader",

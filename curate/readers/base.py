@@ -2,7 +2,11 @@
 
 A `Read` is one step through a file: documents (or pages), the records that do not become one (refused: one ledger row
 each), and how many records are no documents by their nature (ignored, by type). Records = documents + refused.
-Ids are unique within a file. Memory is bounded by BATCH_BYTES, one record's limit, and 8 to 16 bytes an id.
+Ids are unique within what one `read` covers: a file, or the piece of a large one. A record's id is its source's own, or
+a hash of file name and offset, and neither depends on where a file is cut. One case does: where a source gives several
+records of one file the same id, the later ones get the hash, but a repeat in another piece is not seen, as it is not in
+another file. Nothing downstream takes ids for unique over files, parts or pieces; `curate why` answers for all of them.
+Memory is bounded by BATCH_BYTES, one record's limit, and 8 to 16 bytes an id.
 """
 
 from abc import abstractmethod
@@ -51,16 +55,52 @@ class InputFile:
     etag: str
     """`mtime_ns` of a local file, the store's etag or time of a remote one; with the size it tells a changed file."""
 
-    def open(self) -> BinaryIO:
-        """The file's bytes, seekable. Raises InputError if it cannot be opened."""
+    def open(self, *, block_bytes: int | None = None) -> BinaryIO:
+        """The file's bytes, seekable; `block_bytes`: read from a remote store at a time, where little is wanted.
+
+        Raises InputError if it cannot be opened.
+        """
         try:
             if "://" not in self.path:
                 return Path(self.path).open("rb")
             import fsspec
 
-            return fsspec.open(self.path, "rb").open()
+            system, path = fsspec.core.url_to_fs(self.path)
+            return system.open(path, "rb", **({"block_size": block_bytes} if block_bytes else {}))  # type: ignore[no-any-return]
         except (OSError, ValueError, ImportError) as error:
             raise InputError(f"{self.path}: cannot be opened ({error}).") from error
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one part reads of one file: a stretch between two places where records start."""
+
+    file: InputFile
+    start: int = 0
+    """The reader's unit: a stored byte offset (WARC, WET, plain JSON lines) or a row group (Parquet)."""
+    stop: int | None = None
+    """Where the next piece starts; None: to the end of the file."""
+    size: int = 0
+    """Stored bytes, about; for plans and progress."""
+
+
+def pieces_between(file: InputFile, starts: Sequence[int]) -> list[Piece]:
+    """The pieces of a file that start at these bytes; the first of them is 0."""
+    stops = [*starts[1:], None]
+    return [
+        Piece(file, start, stop, (file.size if stop is None else stop) - start)
+        for start, stop in zip(starts, stops, strict=True)
+    ]
+
+
+def nominal_starts(size: int, target_bytes: int) -> Iterator[tuple[int, int]]:
+    """Where pieces after the first would start if records did not matter: (from, to) to look for the next record in.
+
+    The last piece has half a target to one and a half.
+    """
+    count = max(1, round(size / target_bytes))
+    for number in range(1, count):
+        yield number * target_bytes, (number + 1) * target_bytes if number + 1 < count else size
 
 
 @dataclass(frozen=True)
@@ -86,8 +126,15 @@ class Reader:
         """The schema of every batch of this reader, known before a file is opened."""
 
     @abstractmethod
-    def read(self, file: InputFile) -> Iterator[Read]:
+    def read(self, file: InputFile, *, start: int = 0, stop: int | None = None) -> Iterator[Read]:
         """The records of one file in order. Raises InputError only if the file cannot be used at all."""
+
+    def cut(self, file: InputFile, *, target_bytes: int) -> list[Piece]:
+        """The file in pieces of about `target_bytes`, in order, at least one; the same whoever asks.
+
+        Together they give the documents of the whole file, with the same ids and offsets.
+        """
+        return [Piece(file, size=file.size)]
 
     def files(self, pattern: str | Sequence[str], *, base: Path | None = None) -> list[InputFile]:
         """The files of a source, sorted by name; see `list_files`."""
@@ -143,7 +190,7 @@ class Gather:
         self._bytes = 0
 
     def unique_id(self, wanted: str | None, offset: int, within: int = 0) -> str:
-        """`wanted` if no record of this file has it, else an id of the record's place (`within` its gzip member)."""
+        """`wanted` if no record so far has it, else an id of the record's place (`within` its gzip member)."""
         if wanted and self._seen.add(wanted):
             return wanted
         key = stable_id(f"{self.file.name}+{within}" if within else self.file.name, offset)

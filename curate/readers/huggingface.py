@@ -56,7 +56,7 @@ class HuggingFaceReader(Reader):
             raise InputError(f"{', '.join(urls)}: no file that ends in {endings}. Is `format` right?")
         return files
 
-    def read(self, file: InputFile) -> Iterator[Read]:
+    def read(self, file: InputFile, *, start: int = 0, stop: int | None = None) -> Iterator[Read]:
         """The documents of one file in order."""
         return self._reader().read(file)
 

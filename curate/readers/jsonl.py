@@ -50,7 +50,7 @@ class JsonlReader(Reader):
         """DOCUMENT_SCHEMA, the declared columns, `extra`."""
         return pa.schema([*DOCUMENT_SCHEMA, *column_types(self.columns), pa.field(EXTRA, pa.string())])
 
-    def read(self, file: InputFile) -> Iterator[Read]:
+    def read(self, file: InputFile, *, start: int = 0, stop: int | None = None) -> Iterator[Read]:
         """The documents of one file in order."""
         gather = Gather(file, self.schema)
         with file.open() as stream:

@@ -60,7 +60,7 @@ class ParquetReader(Reader):
         """DOCUMENT_SCHEMA and the declared columns."""
         return pa.schema([*DOCUMENT_SCHEMA, *column_types(self.columns)])
 
-    def read(self, file: InputFile) -> Iterator[Read]:
+    def read(self, file: InputFile, *, start: int = 0, stop: int | None = None) -> Iterator[Read]:
         """The documents of one file in order."""
         gather = Gather(file, self.schema)
         with file.open() as stream:

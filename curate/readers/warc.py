@@ -3,44 +3,82 @@
 `WarcReader` gives PAGE_SCHEMA rows of HTML responses (and HTML resources) with status 2xx; other statuses and types are
 dropped rows (`warc.status`, `warc.content_type`, `warc.empty`). Requests, revisits, metadata and warcinfo are ignored.
 `WetReader` gives DOCUMENT_SCHEMA rows. Damage and oversized records are failed rows, one for each stretch.
+Plain files and gzip files of many members are cut where records start (warc_borders.py); others are one piece.
 """
 
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import pyarrow as pa
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
 from curate.documents import DOCUMENT_SCHEMA, PAGE_SCHEMA
-from curate.readers.base import MAX_RECORD_BYTES, Gather, InputFile, Read, Reader, one_line
+from curate.errors import InputError
+from curate.readers.base import MAX_RECORD_BYTES, Gather, InputFile, Piece, Read, Reader, one_line, pieces_between
 from curate.readers.http import body, is_html, parse_response
-from curate.readers.warc_records import Gap, Record, WarcRecords
-from curate.readers.window import Window
+from curate.readers.warc_borders import PROBE_BYTES, RECORD_START, record_starts
+from curate.readers.warc_records import Gap, Record, RunsAcrossError, WarcRecords
+from curate.readers.window import GZIP_MAGIC, Window
 from curate.steps import STEP_CONFIG
 
 
 @dataclass(kw_only=True, config=STEP_CONFIG)
 class _RecordReader(Reader):
+    version = 2  # 2: a wrong length of a record that is passed over no longer swallows the next ones
+
     max_record_bytes: PositiveInt = MAX_RECORD_BYTES
     """Largest record, as stored and after decoding; larger ones fail with a sentence that says so."""
 
-    def read(self, file: InputFile) -> Iterator[Read]:
-        """The records of one file in order."""
+    def cut(self, file: InputFile, *, target_bytes: int) -> list[Piece]:
+        """The file in pieces that start with a record, about `target_bytes` of stored bytes each."""
+        try:
+            with file.open(block_bytes=PROBE_BYTES) as stream:
+                starts = record_starts(stream, file.size, file.name, target_bytes=target_bytes)
+        except OSError as error:
+            raise InputError(f"{file.path}: cannot be read ({one_line(error)}).") from error
+        return pieces_between(file, starts)
+
+    def read(self, file: InputFile, *, start: int = 0, stop: int | None = None) -> Iterator[Read]:
+        """The records in order of which `start` is the first, up to the one that starts at `stop`.
+
+        Raises InputError if no record starts at one of them: where `cut` took for a record what lies in another one.
+        """
         gather = Gather(file, self.schema)
         with file.open() as stream:
-            window = Window(stream, file.size, file.name, plain_start=b"WARC/")
-            for record in WarcRecords(window, max_bytes=self.max_record_bytes, wants=self._wants):
-                if isinstance(record, Gap):
-                    self._add_gap(record, gather)
-                elif not self._wants(record.headers):
-                    gather.ignore(record.kind)
-                else:
-                    key = gather.unique_id(record.key, record.offset, record.within)
-                    self._add(record, key, gather)
-                if gather.full:
-                    yield gather.take()
+            window = self._window(stream, file, start, stop)
+            records = WarcRecords(window, max_bytes=self.max_record_bytes, wants=self._wants, stop=stop)
+            try:
+                for record in records:
+                    self._take(record, gather)
+                    if gather.full:
+                        yield gather.take()
+            except RunsAcrossError as error:
+                raise InputError(
+                    f"{file.path}: a part was to end at byte {stop:,}, but {error}. Perhaps a record holds an archive "
+                    "of its own, or the file was changed. Give the source `part_bytes: none`, so that no file is cut."
+                ) from None
         if not gather.empty:
             yield gather.take()
+
+    @staticmethod
+    def _window(stream: BinaryIO, file: InputFile, start: int, stop: int | None) -> Window:
+        if not start:
+            return Window(stream, file.size, file.name, plain_start=RECORD_START)
+        stream.seek(start)
+        codec = "gzip" if stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC else "plain"
+        window = Window(stream, file.size, file.name, plain_start=RECORD_START, codec=codec, start=start, stop=stop)
+        if window.peek(len(RECORD_START)) != RECORD_START:
+            raise InputError(f"{file.path}: no record starts at byte {start:,} any more; it was changed. Run again.")
+        return window
+
+    def _take(self, record: Record | Gap, gather: Gather) -> None:
+        if isinstance(record, Gap):
+            self._add_gap(record, gather)
+        elif not self._wants(record.headers):
+            gather.ignore(record.kind)
+        else:
+            self._add(record, gather.unique_id(record.key, record.offset, record.within), gather)
 
     def _wants(self, headers: dict[str, str]) -> bool:
         raise NotImplementedError

@@ -56,7 +56,8 @@ def recipe(tmp_path: Path, corpus: Path) -> Callable[..., Path]:
     def write(*steps: str, name: str = "test", more: str = "") -> Path:
         lines = "\n".join(f"  - {step}" for step in steps)
         path = tmp_path / f"{name}.yaml"
-        path.write_text(f'name: {name}\nsource: {{parquet: "corpus/*.parquet"}}\n{more}\nsteps:\n{lines}\n')
+        source = 'source: {parquet: {files: "corpus/*.parquet", part_bytes: none}}'
+        path.write_text(f"name: {name}\n{source}\n{more}\nsteps:\n{lines}\n")
         return path
 
     return write

@@ -1,6 +1,7 @@
 """The engine keeps its promises: same bytes whoever does the work, nothing lost, nothing stale, nothing twice."""
 
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -252,11 +253,13 @@ def test_what_a_killed_training_left_is_no_part_of_the_artifact(recipe: Write, c
     _run(path, tmp_path / "work")
     before = _bytes(tmp_path / "work")
     (folder,) = (tmp_path / "work" / "artifacts").iterdir()
+    named = json.loads((folder / "manifest.json").read_text())["files"]
     (folder / "manifest.json").unlink()
-    (folder / "tmp-of-a-killed-run").mkdir()
-    (folder / "tmp-of-a-killed-run" / "model.bin").write_bytes(b"half")
+    (folder / "model.bin").write_bytes(b"half")
+    (folder / "card.json.of-a-killed-run").write_bytes(b"half")
     _run(path, tmp_path / "work")
     assert _bytes(tmp_path / "work") == before
+    assert json.loads((folder / "manifest.json").read_text())["files"] == named
 
 
 def test_an_empty_dataset_is_an_answer_not_an_error(recipe: Write, tmp_path: Path) -> None:

@@ -1,10 +1,37 @@
-"""Where jobs run. An executor knows nothing of recipes: it maps a function over picklable jobs, as they complete.
+"""Where jobs run. An executor knows nothing of recipes: it runs a function on jobs and gives results as they complete.
 
-`executor_for(workers, ray)` gives local processes, or Ray tasks. Neither changes a byte of the output.
+`executor_for(workers, ray)` gives local processes, or Ray tasks and actors. Neither changes a byte of the output.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
+
+from curate.engine.jobs import Failure, Job
+from curate.engine.resources import Resources
+
+RETRIES = 3
+"""How often a job is tried again when its worker was lost or storage did not answer; for errors of the work, never."""
+
+Work = Callable[[Any], "dict[str, Any] | Failure"]
+"""A module-level function of a job; it returns the job's manifest, or a Failure, and does not raise."""
+
+
+class Listener(Protocol):
+    """Hears what happens while jobs run: see curate.engine.events for the kinds and their fields."""
+
+    def emit(self, kind: str, /, **fields: Any) -> None:
+        """Something happened."""
+        ...
+
+
+class Deaf:
+    """A listener that hears nothing."""
+
+    def emit(self, kind: str, /, **fields: Any) -> None:
+        """Nothing."""
+
+
+ONE_CORE, NOBODY = Resources(), Deaf()
 
 
 class Executor(Protocol):
@@ -12,8 +39,16 @@ class Executor(Protocol):
 
     workers: int
 
-    def run(self, function: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        """Apply `function` to each job. Raises StageError when a worker is lost for good."""
+    def run(
+        self,
+        work: Work,
+        jobs: Sequence[Job],
+        *,
+        resources: Resources = ONE_CORE,
+        listener: Listener = NOBODY,
+    ) -> Iterator[tuple[int, "dict[str, Any] | Failure"]]:
+        """Run `work` on each job. A job whose worker was lost RETRIES + 1 times, or that passed its time limit, gives a
+        Failure; resources that can never be had raise StageError at once. Closing the iterator cancels what is left."""
         ...
 
     def close(self) -> None:

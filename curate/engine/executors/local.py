@@ -25,7 +25,9 @@ class LocalExecutor:
         self.workers = workers
         self._pool: ProcessPoolExecutor | None = None
 
-    def run(self, function: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    def run(
+        self, function: Callable[[Any], Any], jobs: Sequence[Any], *, resources: Any = None, listener: Any = None
+    ) -> Iterator[tuple[int, Any]]:
         """Apply `function` to each job; two jobs a worker wait in its queue at most."""
         if self.workers == 1:
             for number, job in enumerate(jobs):

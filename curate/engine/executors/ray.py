@@ -38,7 +38,9 @@ class RayExecutor:
         self.workers = max(1, math.floor(ray.cluster_resources().get("CPU", 0)))
         self._remote: dict[Callable[[Any], Any], Any] = {}
 
-    def run(self, function: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    def run(
+        self, function: Callable[[Any], Any], jobs: Sequence[Any], *, resources: Any = None, listener: Any = None
+    ) -> Iterator[tuple[int, Any]]:
         """Apply `function` to each job as a Ray task; two jobs a CPU are in flight at most."""
         ray = self._ray
         if function not in self._remote:

@@ -1,0 +1,62 @@
+"""What several commands share: how a command explains itself, the options of the work folder, and printing."""
+
+import argparse
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+
+Commands = argparse._SubParsersAction  # type: ignore[type-arg]
+"""What `add_subparsers` gives: each command adds itself."""
+
+
+def command(commands: Commands, name: str, what: str, more: str, *examples: str) -> argparse.ArgumentParser:
+    """A command that explains itself at greater length, with examples."""
+    return commands.add_parser(
+        name,
+        help=what,
+        description=more,
+        epilog="examples:\n" + "\n".join(f"  {line}" for line in examples),
+        formatter_class=_Help,
+    )
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Descriptions are wrapped, the examples at the end are not."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("examples:"):
+            return super()._fill_text(text, width, indent)
+        return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent)
+
+
+def work_options(parser: argparse.ArgumentParser, work: str) -> None:
+    parser.add_argument("--work", type=Path, default=Path(work), help=f"folder for stages and results (default {work})")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        default=None,
+        metavar="ADDRESS",
+        help="curate as Ray tasks: on a cluster (auto, host:port, ray://...), or on one started here (no address)",
+    )
+    parser.add_argument("--verify", action="store_true", help="hash inputs and finished parts again")
+
+
+def say(lines: Iterable[str]) -> None:
+    """Lines of a result; on a terminal, long ones are folded with an indent so that each stays one paragraph."""
+    from curate.comparator.wording import printable
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    for line in map(printable, lines):
+        folded = textwrap.wrap(line, width, subsequent_indent="      ", break_long_words=False) if width > 40 else None
+        print("\n".join(folded or [line]))
+
+
+def show(renderable: object) -> None:
+    from rich.console import Console
+
+    Console().print(renderable)

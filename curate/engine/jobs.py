@@ -1,0 +1,105 @@
+"""Jobs: pieces of a stage's work that travel to a worker as plain data, and what comes back.
+
+A job is finished when its manifest, `<kind>-<part>.json` in the stage's folder, is whole; whoever runs jobs asks
+`finished` and never does one twice. Failures are values: they name stage, part, file and record.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from curate.engine.manifest import PART_FIELDS, part_manifest, read_valid
+from curate.engine.recipe import ArtifactSpec, SourceSpec, StepSpec
+from curate.readers import Piece
+from curate.storage import at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One piece of work with a manifest."""
+
+    kind: ClassVar[str] = "part"
+    """Names the manifest."""
+    fields: ClassVar[tuple[str, ...]] = ("part",)
+    """What the manifest of a finished job always has."""
+
+    stage: str
+    """Label of the stage, for people."""
+    folder: str
+    """Folder of the stage: a local path or a URL."""
+    part: int = 0
+
+    @property
+    def manifest(self) -> str:
+        """Where the job's manifest is, or will be."""
+        return str(part_manifest(at(self.folder), self.part, self.kind))
+
+    @property
+    def file(self) -> str:
+        """The input file that errors name, if there is one."""
+        return ""
+
+    def finished(self, *, verify: bool = False) -> dict[str, Any] | None:
+        """The manifest if the job is done and its files are whole, else None."""
+        return read_valid(at(self.manifest), self.fields, verify=verify)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartJob(Job):
+    """Read a part, pass it through the stage's steps, write data and ledger."""
+
+    fields: ClassVar[tuple[str, ...]] = PART_FIELDS
+
+    steps: tuple[StepSpec, ...]
+    files: dict[str, str] = field(default_factory=dict)
+    """Path of each artifact that the steps name."""
+    source: SourceSpec | None = None
+    pieces: tuple[Piece, ...] = ()
+    """First stage: what to read."""
+    parent: str | None = None
+    """Later stages: the parent's data file of this part (None = the part is empty)."""
+    state: tuple[str, ...] | None = None
+    """An exchange's state for this part."""
+
+    @property
+    def file(self) -> str:
+        """The part's input."""
+        if self.pieces:
+            more = f" and {len(self.pieces) - 1} more" if len(self.pieces) > 1 else ""
+            return f"{self.pieces[0].file.path}{more}"
+        return self.parent or ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactJob(Job):
+    """Make an artifact."""
+
+    spec: ArtifactSpec
+    positives: tuple[str, ...]
+    negatives: tuple[str, ...]
+
+    @property
+    def manifest(self) -> str:
+        """An artifact's folder has one manifest."""
+        return str(at(self.folder) / "manifest.json")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job failed, in a form that travels between processes."""
+
+    stage: str
+    part: int
+    file: str
+    record: str
+    error: str
+    trace: str = ""
+    expected: bool = True
+    """True for errors that are sentences already (CurateError)."""
+    transient: bool = False
+    """True where trying again may help: storage that did not answer, a worker that was lost."""
+
+    def __str__(self) -> str:
+        record = f", record {self.record}" if self.record else ""
+        file = f", file {self.file}" if self.file else ""
+        text = f"Stage {self.stage}, part {self.part}{file}{record}: {self.error}"
+        return text if self.expected else f"{text}\n{self.trace}"
