@@ -1,16 +1,20 @@
 """The command line: thin, no logic. Every command answers `--help`; heavy parts load when a command needs them.
 
-Exit codes: 0 done, 2 an error that the message explains, 130 interrupted (run the same command again to go on).
+Exit codes: 0 done, 2 an error that the message explains, 130 interrupted (run the same command again to go on),
+141 whoever read the output has gone.
 """
 
 import argparse
+import os
+import signal
 import sys
 
 from curate import __version__
-from curate.commands import backtest, compare, plan, run, study, why
+from curate.commands import backtest, card, compare, diff, gc, plan, remove, run, status, study, verify, why, worker
+from curate.commands.interrupts import sigterm_interrupts
 from curate.errors import CurateError
 
-COMMANDS = (study, run, why, compare, backtest, plan)
+COMMANDS = (study, run, status, worker, why, verify, card, diff, remove, gc, compare, backtest, plan)
 """The commands in the order in which `--help` lists them."""
 
 
@@ -18,16 +22,37 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse, dispatch, and turn errors into one sentence."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.command(options) or 0)
-    except CurateError as error:
-        print(f"curate: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # the disk is full, a folder may not be written: nothing that a traceback would explain
-        print(f"curate: {error}", file=sys.stderr)
+        with sigterm_interrupts():
+            code = int(options.command(options) or 0)
+            sys.stdout.flush()  # a reader that is gone is noticed here, not by the interpreter at its end
+            return code
+    except (CurateError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 128 + signal.SIGPIPE
+        # An OSError: the disk is full, a folder may not be written; nothing that a traceback would explain.
+        _complain(error)
         return 2
     except KeyboardInterrupt:
         print("curate: interrupted. What was finished is kept: run the same command again to go on.", file=sys.stderr)
         return 130
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of the output has gone, as in `curate status --json | head`: no error, and no more output."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
+def _complain(error: Exception) -> None:
+    """The error on stderr; names and texts in it come from data, and must not move the cursor or give a key away."""
+    from curate.report.markup import visible
+    from curate.storage import redacted
+
+    print(f"curate: {visible(redacted(error))}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -33,7 +33,7 @@ PAGE_SCHEMA = pa.schema(
         pa.field("url", pa.string()),
         pa.field("date", pa.string()),
         pa.field("source", pa.string()),  # name of the file, relative to the root of the source's pattern
-        pa.field("offset", pa.int64()),  # byte offset of the record (WARC) or its number (rows)
+        pa.field("offset", pa.int64()),  # byte where the record starts (WARC, JSON lines), or its row (Parquet)
         pa.field("content_type", pa.string()),
         pa.field("content", pa.binary()),
     ]

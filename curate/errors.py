@@ -16,6 +16,10 @@ class InputError(CurateError):
     """An input file cannot be used at all (single bad records become ledger rows instead)."""
 
 
+class StorageError(CurateError):
+    """A disk or an object store did not answer for long, or refuses; the message names the URL without credentials."""
+
+
 class StageError(CurateError):
     """A part of a stage failed; the message names stage, part, file, record and carries the traceback."""
 

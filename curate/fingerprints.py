@@ -1,16 +1,16 @@
 """Fingerprints: the hash that names what was computed from what. Equal inputs give equal names in every clone.
 
-BLAKE2b, 16 bytes, over canonical JSON (sorted keys) or over a file's bytes. Contents of local files are hashed once and
-remembered by size and mtime; remote files are known by size and etag. Where and how a stage ran never enters.
+BLAKE2b, 16 bytes, over canonical JSON (sorted keys) or over a file's bytes. Contents are hashed once and remembered: of
+local files by size and mtime, of remote ones by size and etag. Where and how a stage ran never enters.
 """
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from curate.errors import InputError
+from curate.storage import is_remote, public_url, put, redacted
 
 CHUNK = 1 << 20
 
@@ -22,7 +22,7 @@ def fingerprint(value: Any) -> str:
 
 
 def file_fingerprint(path: Path) -> str:
-    """32 hex digits for the bytes of a local file."""
+    """32 hex digits for the bytes of a file, local or remote (of `storage.at`)."""
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while block := file.read(CHUNK):
@@ -31,7 +31,10 @@ def file_fingerprint(path: Path) -> str:
 
 
 class ContentMemory:
-    """Content hashes remembered by path, size and mtime in one JSON file; `verify` hashes again."""
+    """Content hashes in one JSON file, by path, size and mtime, or URL, size and etag; `verify` hashes again.
+
+    A URL is remembered without its credentials: a link that is signed anew is known again.
+    """
 
     def __init__(self, path: Path, *, verify: bool = False) -> None:
         self.path = path
@@ -47,17 +50,17 @@ class ContentMemory:
                 self._known = {key: item for key, item in known.items() if isinstance(item, list) and len(item) == 3}
 
     def of(self, path: Path) -> str:
-        """The fingerprint of a local file's content. Raises InputError if it cannot be read."""
+        """The fingerprint of a file's content. Raises InputError if it cannot be read."""
         try:
             return self._of(path)
         except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+            raise InputError(f"{redacted(path)}: cannot be read ({redacted(error.strerror or error)}).") from error
 
     def _of(self, path: Path) -> str:
-        key, status = str(path.resolve()), path.stat()
-        stamp = [status.st_size, status.st_mtime_ns]
+        key, stamp = _known_as(path)
         known = self._known.get(key)
-        if known and known[:2] == stamp and (not self.verify or key in self._seen):
+        # A store that gives no etag gives no way to tell a changed file.
+        if known and known[:2] == stamp and stamp[1] != "" and (not self.verify or key in self._seen):
             return str(known[2])
         digest = file_fingerprint(path)
         self._known[key] = [*stamp, digest]
@@ -70,12 +73,14 @@ class ContentMemory:
         write_json(self.path, {key: item for key, item in self._known.items() if key.isprintable()})
 
 
+def _known_as(path: Any) -> tuple[str, list[Any]]:
+    """Under which name a file is remembered, and what tells that it has changed."""
+    if is_remote(path):
+        return public_url(str(path)), list(path.state())
+    status = path.stat()
+    return str(path.resolve()), [status.st_size, status.st_mtime_ns]
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with fresh.open("w", encoding="utf-8") as file:
-        json.dump(value, file, ensure_ascii=False, indent=1, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    put(path, json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True).encode("utf-8"))

@@ -17,6 +17,7 @@ from datatrove.pipeline.base import PipelineStep
 from pydantic import ConfigDict
 
 from curate.documents import Batch, BatchStream, batches_of
+from curate.rounds import MemoryShelf, Out, Round, Tables, View, run_in_memory
 
 if TYPE_CHECKING:
     from datatrove.data import Document
@@ -133,11 +134,14 @@ class Step(PipelineStep):
     loads_model: ClassVar[bool] = False
     """Built once a worker and kept (long-lived actors on Ray); `process` treats each document by itself, so that the
     batch may be halved when memory runs out."""
-    libraries: ClassVar[tuple[str, ...]] = ()
-    """Distributions whose version can change the output (an extractor, a model library); enter the fingerprint."""
 
     def __post_init__(self) -> None:
         PipelineStep.__init__(self)
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Distributions whose version can change the output (an extractor, a model library); enter the fingerprint."""
+        return ()
 
     @abstractmethod
     def process(self, batch: Batch) -> Outcome:
@@ -220,28 +224,60 @@ class Edit(Step):
 
 @dataclass(frozen=True)
 class State:
-    """What `Exchange.reduce` found: one table a part (what that part needs to apply it), and a summary."""
+    """What an exchange decided: one table a part (what that part needs to apply it), and a summary."""
 
     parts: list[pa.Table]
     summary: dict[str, Any] = field(default_factory=dict)
 
 
 class Exchange(Step):
-    """A step that needs all parts. The engine writes partials and state; both arrive memory-mapped."""
+    """A step that needs all parts: map and scatter on each part, rounds over key ranges, state and apply on each part.
+
+    The decision is in the rounds alone (curate.rounds): the engine runs them as jobs on files, `reduce` in memory.
+    Partials and runs may arrive memory-mapped.
+    """
 
     type: ClassVar[str] = "curate exchange"
+    state_tables: ClassVar[tuple[str, ...]] = ()
+    """Tables that `state` reads."""
 
     @abstractmethod
     def map(self, batches: Iterator[Batch]) -> pa.Table:
-        """What the others must know of one part (signatures, scores), in document order where it is per document."""
+        """What the others must know of one part (signatures, scores): one row a document, in order."""
+
+    def tables(self) -> Tables:
+        """Schemas of the tables that go from round to round; `key` (uint64) comes first."""
+        return {}
+
+    def scatter(self, partial: pa.Table, part: int, out: Out) -> None:
+        """What one part sends into the first round, and tells for the summary."""
+
+    def kept(self, partial: pa.Table) -> pa.Table:
+        """What of a partial the rounds and `state` look at again, once it is scattered; the rest is not stored."""
+        return partial
+
+    def rounds(self) -> Sequence[Round]:
+        """The rounds, in order; each names a method `(view, out)` of this class that does one task."""
+        return ()
 
     @abstractmethod
-    def reduce(self, partials: Sequence[pa.Table]) -> State:
-        """The decision over all parts, in the parts' order; `State.parts` has one table for each partial."""
+    def state(self, view: View, part: int) -> pa.Table:
+        """What one part needs to apply the decision, one row a document in the order of `map`."""
+
+    @abstractmethod
+    def summary(self, told: dict[str, Any]) -> dict[str, Any]:
+        """The summary, from what all tasks told (`Out.tell`: lists are in no order)."""
 
     @abstractmethod
     def apply(self, batches: Iterator[Batch], state: pa.Table) -> Iterator[Outcome]:
         """The decision carried out on one part; one outcome a batch, batches in the order of `map`."""
+
+    def reduce(self, partials: Sequence[pa.Table], *, ranges: int = 1) -> State:
+        """The decision over all parts, in memory; `State.parts` has one table for each partial."""
+        shelf = MemoryShelf(partials, self.tables())
+        view = run_in_memory(self, shelf, ranges=ranges)
+        states = [self.state(view.of_part(part), part) for part in range(len(partials))]
+        return State(states, self.summary(shelf.told))
 
     def process(self, batch: Batch) -> Outcome:
         """A single batch as the whole corpus; for tests and small pipelines."""

@@ -14,16 +14,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import Field as Given
 
-from curate.engine.executors import Executor
+from curate.engine.executors import NOBODY, Executor, Listener
 from curate.engine.recipe import Recipe, load_recipe
 from curate.engine.run import Dataset, Engine
-from curate.errors import InputError, MeasurementError, MismatchError, RecipeError
+from curate.engine.strangers import check_inside, check_named
+from curate.errors import InputError, MeasurementError, MismatchError, RecipeError, StageError
 from curate.fingerprints import file_fingerprint, fingerprint, write_json
 from curate.measurements import write_measurements
 from curate.progress import Progress
-from curate.yamlfile import NAME_RULE, YamlFile, is_name, load_yaml
+from curate.storage import is_remote, redacted
+from curate.yamlfile import NAME_RULE, Field, YamlFile, is_name, load_yaml
 
 if TYPE_CHECKING:
     from curate.comparator import Verdict
@@ -50,9 +53,9 @@ class _Tokens(BaseModel):
 class _Compare(BaseModel):
     model_config = ConfigDict(extra="forbid")
     metric: str = "bits_per_byte"
-    at: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = []
+    at: list[Annotated[float, Given(gt=0, allow_inf_nan=False)]] = []
     law: str = "power"
-    bootstraps: Annotated[int, Field(ge=100)] = 1000
+    bootstraps: Annotated[int, Given(ge=100)] = 1000
     seed: int = 0
 
 
@@ -61,7 +64,7 @@ class _StudyFile(BaseModel):
     name: str
     datasets: dict[str, str | _Texts | _Tokens]
     ladder: str
-    seeds: Annotated[int, Field(ge=1)] | None = None
+    seeds: Annotated[int, Given(ge=1)] | None = None
     tokenizer: str | None = None
     heldout: dict[str, str]
     compare: _Compare = _Compare()
@@ -106,13 +109,18 @@ class StudyResult:
     page: Path
 
 
-def load_study(path: Path, *, ladder: str | None = None) -> Study:
-    """Read and validate a study and its recipes; `ladder` replaces its ladder. Raises RecipeError by file and line."""
+def load_study(path: Path, *, ladder: str | None = None, builtin_only: bool = False) -> Study:
+    """Read and validate a study and its recipes; `ladder` replaces its ladder. Raises RecipeError by file and line.
+
+    `builtin_only`: the study comes from a stranger, who may name what curate.engine.strangers says.
+    """
     from curate.comparator.laws import find_law
 
     file = load_yaml(path)
     raw = file.parse(TypeAdapter(_StudyFile), file.data)
     base = path.resolve().parent
+    if builtin_only:
+        _check_stranger(file, raw)
     if not is_name(raw.name):
         raise file.error(("name",), f"{NAME_RULE} (found {raw.name!r}).")
     for field, names in (("datasets", raw.datasets), ("heldout", raw.heldout)):
@@ -128,9 +136,11 @@ def load_study(path: Path, *, ladder: str | None = None) -> Study:
     recipes, texts, tokens = {}, {}, {}
     for name, value in raw.datasets.items():
         if isinstance(value, str):
-            recipes[name] = _recipe(file, base, name, value)
+            recipes[name] = _recipe(file, base, name, value, builtin_only)
         elif isinstance(value, _Texts):
             texts[name] = _files(file, base, name, value.parquet)
+            if builtin_only:
+                check_inside(base, texts[name])
         else:
             tokens[name] = base / value.tokens
     heldout = {name: base / value for name, value in raw.heldout.items()}
@@ -160,10 +170,23 @@ def load_study(path: Path, *, ladder: str | None = None) -> Study:
     )
 
 
-def _recipe(file: YamlFile, base: Path, name: str, value: str) -> Recipe:
+def _check_stranger(file: YamlFile, raw: _StudyFile) -> None:
+    named: list[tuple[Field, str]] = [(("heldout", name), target) for name, target in raw.heldout.items()]
+    for name, value in raw.datasets.items():
+        if isinstance(value, _Texts):
+            patterns = [value.parquet] if isinstance(value.parquet, str) else value.parquet
+            named += [(("datasets", name, "parquet"), pattern) for pattern in patterns]
+        else:
+            named.append((("datasets", name), value if isinstance(value, str) else value.tokens))
+    named += [(("ladder",), raw.ladder), (("tokenizer",), raw.tokenizer or "")]
+    for at, target in named:
+        check_named(file, at, target)
+
+
+def _recipe(file: YamlFile, base: Path, name: str, value: str, builtin_only: bool) -> Recipe:
     if not (base / value).exists():
         raise file.error(("datasets", name), f"no recipe at {base / value}.")
-    return load_recipe(base / value)
+    return load_recipe(base / value, builtin_only=builtin_only)
 
 
 def _files(file: YamlFile, base: Path, name: str, patterns: str | list[str]) -> tuple[Path, ...]:
@@ -181,17 +204,32 @@ def _ladder_name(base: Path, name: str) -> str:
 
 
 def run_study(
-    study: Study, *, work: Path, executor: Executor, workers: int, progress: Progress, verify: bool = False
+    study: Study,
+    *,
+    work: Path,
+    executor: Executor,
+    workers: int,
+    progress: Progress,
+    verify: bool = False,
+    listener: Listener = NOBODY,
 ) -> StudyResult:
-    """Run or finish the study. Raises a CurateError that names what failed; what was finished stays."""
+    """Run or finish the study. Raises a CurateError that names what failed; what was finished stays.
+
+    Its recipes' runs go to `listener` as events, training and the rest to `progress`; one view may be both.
+    """
     from curate.comparator import compare
     from curate.proxy_training.ladder import load_ladder, loss_curves, train_ladder
     from curate.report.page import write_report
 
+    if is_remote(work):
+        raise StageError(
+            f"{redacted(work)}: a study trains on this machine and needs a work folder on its disk; name one with "
+            "--work. Its recipes may read and write URLs."
+        )
     ladder = load_ladder(study.ladder)
     if study.seeds is not None:
         ladder = ladder.with_seeds(study.seeds)
-    engine = Engine(work, executor, progress=progress, verify=verify)
+    engine = Engine(work, executor, verify=verify, listener=listener)
     datasets = {name: engine.run(recipe) for name, recipe in study.recipes.items()}
     executor.close()  # training wants the cores and the memory that the curation's workers hold
     parts = {name: dataset.parts for name, dataset in datasets.items()} | {

@@ -15,6 +15,10 @@ from pydantic import TypeAdapter, ValidationError
 from curate.errors import RecipeError
 
 Field = tuple[str | int, ...]
+MOST_BYTES = 128 << 10
+"""Of a file: PyYAML reads some 50 KB of the densest text in a second."""
+MOST_FIELDS, MOST_CHARACTERS = 100_000, 1_000_000
+"""Of the data, each alias counted anew."""
 T = TypeVar("T")
 
 
@@ -77,11 +81,17 @@ NAME_RULE = "a name has letters, digits, '-', '_' and '.', at most 100 of them"
 def load_yaml(path: Path) -> YamlFile:
     """Read `path`; raises RecipeError with the line if it is not there, not YAML, or repeats a key."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as stream:
+            raw = stream.read(MOST_BYTES + 1)
+        text = raw.decode("utf-8")
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such file.") from None
+    except IsADirectoryError:
+        raise RecipeError(f"{path}: is a folder; name the YAML file in it.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read as text ({error}).") from None
+    if len(raw) > MOST_BYTES:
+        raise RecipeError(f"{path}: larger than {MOST_BYTES:,} bytes; nobody writes such a file by hand.")
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except RecursionError:
@@ -93,17 +103,25 @@ def load_yaml(path: Path) -> YamlFile:
     if node is None:
         raise RecipeError(f"{path}: the file is empty.")
     lines: dict[Field, int] = {}
-    data = _construct(node, (), lines, path, frozenset())
+    data = _construct(node, (), lines, path, frozenset(), [0])
     return YamlFile(path, data, lines)
 
 
-def _construct(node: yaml.Node, field: Field, lines: dict[Field, int], path: Path, above: frozenset[int]) -> Any:
+def _construct(
+    node: yaml.Node, field: Field, lines: dict[Field, int], path: Path, above: frozenset[int], spent: list[int]
+) -> Any:
     if id(node) in above:
         raise RecipeError(f"{path}, line {node.start_mark.line + 1}: an alias refers to itself.")
     above = above | {id(node)}
     lines.setdefault(field, node.start_mark.line + 1)
-    if len(lines) > 100_000:
-        raise RecipeError(f"{path}: more than 100,000 fields; aliases that multiply are refused.")
+    spent[0] += len(node.value) if isinstance(node, yaml.ScalarNode) else 0
+    if len(lines) > MOST_FIELDS or spent[0] > MOST_CHARACTERS:
+        raise RecipeError(
+            f"{path}: more than {MOST_FIELDS:,} fields or {MOST_CHARACTERS:,} characters; aliases that multiply are "
+            "refused."
+        )
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"):
+        raise RecipeError(f"{path}, line {node.start_mark.line + 1}: the tag {node.tag!r:.80} means nothing here.")
     if isinstance(node, yaml.MappingNode):
         result: dict[Any, Any] = {}
         for key_node, value_node in node.value:
@@ -113,10 +131,10 @@ def _construct(node: yaml.Node, field: Field, lines: dict[Field, int], path: Pat
             if key in result:
                 raise RecipeError(f"{path}, line {key_node.start_mark.line + 1}: the field {key!r} stands twice.")
             lines[(*field, key)] = key_node.start_mark.line + 1
-            result[key] = _construct(value_node, (*field, key), lines, path, above)
+            result[key] = _construct(value_node, (*field, key), lines, path, above, spent)
         return result
     if isinstance(node, yaml.SequenceNode):
-        return [_construct(item, (*field, number), lines, path, above) for number, item in enumerate(node.value)]
+        return [_construct(item, (*field, number), lines, path, above, spent) for number, item in enumerate(node.value)]
     return _scalar(node, path)
 
 

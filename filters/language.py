@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from curate.documents import Batch
 from curate.errors import InputError
 from curate.filters.judging import judge, switched_on
-from curate.models.fasttext import LANGUAGE_MODEL, load_classifier
+from curate.models.fasttext import LANGUAGE_MODEL, LIBRARY, load_classifier
 from curate.steps import STEP_CONFIG, Filter, Outcome, Rule
 
 
@@ -29,6 +29,7 @@ class Language(Filter):
     name: ClassVar[str] = "language"
     version: ClassVar[int] = 1  # raise it when the shipped model changes: a null `model` has no content to fingerprint
     artifact_fields: ClassVar[tuple[str, ...]] = ("model",)
+    libraries: ClassVar[tuple[str, ...]] = (LIBRARY,)
 
     keep: Annotated[list[str], Field(min_length=1)] | None = None
     """Labels to keep, as the model writes them (`en`; GlotLID: `eng_Latn`); null: any."""

@@ -8,7 +8,10 @@ import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
-Commands = argparse._SubParsersAction  # type: ignore[type-arg]
+from curate.errors import CurateError
+
+BUILTIN_ONLY = "from a stranger: built-in steps only, and no file outside its folder (see docs/security.md)"
+Commands = argparse._SubParsersAction
 """What `add_subparsers` gives: each command adds itself."""
 
 
@@ -32,8 +35,20 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent)
 
 
+def place(text: str) -> Path:
+    """A folder or file that an option names: a local path or a URL, with the same interface."""
+    from curate.storage import at
+
+    try:
+        return at(text)
+    except CurateError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def work_options(parser: argparse.ArgumentParser, work: str) -> None:
-    parser.add_argument("--work", type=Path, default=Path(work), help=f"folder for stages and results (default {work})")
+    parser.add_argument(
+        "--work", type=place, default=Path(work), help=f"folder or URL for stages and results (default {work})"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     parser.add_argument(
         "--ray",

@@ -3,7 +3,9 @@
 import argparse
 from pathlib import Path
 
-from curate.commands.options import Commands, show, work_options
+from curate.commands.options import BUILTIN_ONLY, Commands, show, work_options
+from curate.commands.plan_run import print_plan
+from curate.commands.watching import watched, watching_options
 
 
 def add(commands: Commands) -> None:
@@ -11,8 +13,13 @@ def add(commands: Commands) -> None:
     run = commands.add_parser("run", help="make one dataset from a recipe")
     run.add_argument("recipe", type=Path, metavar="RECIPE.yaml")
     run.add_argument("--source", default=None, help="read these files instead of the recipe's")
-    run.add_argument("--builtin-only", action="store_true", help="refuse import paths: for a recipe from a stranger")
+    run.add_argument("--builtin-only", action="store_true", help=BUILTIN_ONLY)
+    run.add_argument("--plan", action="store_true", help="print parts, bytes, core-hours and disk; run nothing")
     work_options(run, "curate-work")
+    run.add_argument(
+        "--speculate", action="store_true", help="run stragglers a second time on idle workers, take what comes first"
+    )
+    watching_options(run)
     run.set_defaults(command=_run)
 
 
@@ -20,18 +27,20 @@ def _run(options: argparse.Namespace) -> int:
     from curate.engine.executors import executor_for
     from curate.engine.recipe import load_recipe
     from curate.engine.run import Engine
-    from curate.report.progress import RichProgress
+    from curate.report.numbers import size
     from curate.report.terminal import funnel
 
     recipe = load_recipe(options.recipe, source=options.source, builtin_only=options.builtin_only)
-    with RichProgress() as progress:
-        executor = executor_for(options.workers, options.ray)
+    if options.plan:
+        return print_plan(recipe, options.work, options.workers, verify=options.verify)
+    with watched(options) as (_, listener):
+        executor = executor_for(options.workers, options.ray, speculate=options.speculate)
         try:
-            dataset = Engine(options.work, executor, progress=progress, verify=options.verify).run(recipe)
+            dataset = Engine(options.work, executor, verify=options.verify, listener=listener).run(recipe)
         finally:
             executor.close()
     show(funnel(dataset.name, dataset.funnel))
-    print(f"\n{dataset.documents:,} documents, {dataset.text_bytes / 1e6:,.1f} MB of text, {dataset.fingerprint}")
+    print(f"\n{dataset.documents:,} documents, {size(dataset.text_bytes)} of text, {dataset.fingerprint}")
     print(f"parts  {dataset.stages[-1].folder}")
     for target in recipe.output.values():
         print(f"output {target if '://' in target else (recipe.folder / target).resolve()}")

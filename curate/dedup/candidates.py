@@ -1,45 +1,85 @@
-"""From band keys to candidate pairs, one band at a time, in bounded work and memory.
+"""From band keys to candidate pairs, a range of keys at a time, in bounded work.
 
-Documents with the same key of a band lie in one bucket, in order of their number of shingles. Each is compared with
-the next `reach` of its bucket: in buckets of up to reach + 1 documents that is every pair; in larger ones the pairs
-left out differ most in length, where a high Jaccard similarity is least likely, and they are counted. So no band makes
-more than reach pairs a document. Documents of the same shingles are one node before they come here.
+Documents with the same key of a band lie in one bucket, in order of their number of shingles, then of their digest.
+Each is compared with the next `reach` of its bucket: in buckets of up to reach + 1 documents that is every pair; in
+larger ones the pairs left out differ most in length, where a high Jaccard similarity is least likely, and they are
+counted. So no band makes more than reach pairs a document. Documents of equal digest are one node, whose name is their
+lowest place: they share all their buckets, so it is the same in each.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
-_LEFT = np.uint64(32)
-_RIGHT_MASK = np.uint64(0xFFFFFFFF)
-MOST_NODES = 1 << 32
+from curate.rounds import KEY
+from curate.rounds import key_order as bucket_order
+
+BANDS_SCHEMA = pa.schema(
+    [
+        KEY,  # of a band
+        pa.field("size", pa.uint32(), nullable=False),  # distinct shingles
+        pa.field("digest", pa.uint64(), nullable=False),  # of the set of shingles
+        pa.field("place", pa.uint64(), nullable=False),
+    ]
+)
 
 
-def pack(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Pairs of nodes as uint64: left in the high half, so that sorted pairs are sorted by left, then right."""
-    return (left.astype(np.uint64) << _LEFT) | right.astype(np.uint64)
+@dataclass(frozen=True)
+class Buckets:
+    """Nodes that share a bucket with others, bucket by bucket, in their order within it."""
+
+    keys: np.ndarray
+    nodes: np.ndarray
+    sizes: np.ndarray
+
+    @classmethod
+    def of(cls, rows: pa.Table) -> "Buckets":
+        """The buckets of rows of BANDS_SCHEMA; those of a single row are left out at once."""
+        keys = rows.column("key").to_numpy()
+        order = bucket_order(keys)
+        keys = keys[order]
+        equal = keys[1:] == keys[:-1]
+        shared = np.append(equal, False) | np.insert(equal, 0, False) if len(keys) else np.empty(0, dtype=bool)
+        order, keys = order[shared], keys[shared]
+        size, digest, place = (_taken(rows, name, order) for name in ("size", "digest", "place"))
+        within = _order_within(keys, size, digest)
+        size, digest, place = size[within], digest[within], place[within]
+        first = np.ones(len(keys), dtype=bool)
+        first[1:] = (keys[1:] != keys[:-1]) | (size[1:] != size[:-1]) | (digest[1:] != digest[:-1])
+        return cls(keys[first], place[first], size[first].astype(np.int64))
+
+    def pairs(self, reach: int) -> tuple[Iterator[tuple[np.ndarray, np.ndarray]], int]:
+        """Positions of pairs, smaller size on the left, and how many pairs were left out."""
+        return bucket_pairs(self.keys, reach)
 
 
-def unpack(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Packed pairs as two int64 arrays."""
-    return (pairs >> _LEFT).astype(np.int64), (pairs & _RIGHT_MASK).astype(np.int64)
+def _order_within(keys: np.ndarray, size: np.ndarray, digest: np.ndarray) -> np.ndarray:
+    """Order by key, size, digest, then as they came (which is by place) of rows in order of key, two or more each."""
+    within = np.arange(len(keys))
+    starts = np.flatnonzero(np.diff(keys, prepend=keys[:1] + np.uint64(1)))
+    rows = np.diff(np.append(starts, len(keys)))
+    one = starts[rows == 2]  # most buckets: no sort
+    two = one + 1
+    swapped = (size[one] > size[two]) | ((size[one] == size[two]) & (digest[one] > digest[two]))
+    within[one[swapped]], within[two[swapped]] = two[swapped], one[swapped]
+    many = np.flatnonzero(np.repeat(rows > 2, rows))
+    within[many] = many[np.lexsort((digest[many], size[many], keys[many]))]
+    return within
 
 
-def bucket_order(keys: np.ndarray) -> np.ndarray:
-    """Positions of `keys` (uint64) in ascending order of key, equal keys in order of position.
-
-    Sorts the upper bits of the keys with the position in the lower ones: several times faster than an indirect sort.
-    Where two keys differ in lower bits only, their buckets might be mixed: then it sorts indirectly.
-    """
-    count = len(keys)
-    low = np.uint64((1 << max(count - 1, 1).bit_length()) - 1)
-    packed = np.sort((keys & ~low) | np.arange(count, dtype=np.uint64))
-    order = (packed & low).astype(np.int64)
-    upper = packed & ~low
-    ordered = keys[order]
-    if np.any((upper[1:] == upper[:-1]) & (ordered[1:] != ordered[:-1])):
-        return np.argsort(keys, kind="stable")
-    return order
+def _taken(rows: pa.Table, name: str, order: np.ndarray) -> np.ndarray:
+    """A numeric column at `order`, without gathering the column of all rows."""
+    column = rows.column(name)
+    found = np.empty(len(order), dtype=column.type.to_pandas_dtype())
+    ascending = np.argsort(order)
+    starts = np.cumsum([0, *map(len, column.chunks)])
+    borders = np.searchsorted(order[ascending], starts)
+    for chunk, start, low, high in zip(column.chunks, starts, borders, borders[1:], strict=False):
+        here = ascending[low:high]
+        found[here] = chunk.to_numpy()[order[here] - start]
+    return found
 
 
 def bucket_pairs(keys: np.ndarray, reach: int) -> tuple[Iterator[tuple[np.ndarray, np.ndarray]], int]:
@@ -63,8 +103,3 @@ def _at_distances(order: np.ndarray, ordered: np.ndarray, reach: int) -> Iterato
         if not len(places):
             return
         yield order[places], order[places + distance]
-
-
-def merged(pairs: np.ndarray, more: list[np.ndarray]) -> np.ndarray:
-    """Distinct packed pairs in ascending order."""
-    return np.unique(np.concatenate([pairs, *more])) if more else pairs

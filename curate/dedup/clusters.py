@@ -1,22 +1,25 @@
-"""From clusters of nodes to the fate of every document: who survives, and what the others are told.
+"""From clusters to the fate of every document: who survives, and what the others are told.
 
-State of a part, one row a document in the order of `map` (STATE_SCHEMA). `similarity` is always that to the survivor
+Members of a cluster come together in one task (MEMBERS_SCHEMA): of the documents of one part and one digest, the best
+few, with the number that they stand for. The fates (FATES_SCHEMA) go back to the parts, one row a part and digest.
+State of a part, one row a document in the order of `map` (STATE_SCHEMA): `similarity` is always that to the survivor
 itself, also where a document came into the cluster through a third one: it can then lie below the threshold, and
 `link`, the greatest similarity to any document it was linked with, tells why it is there.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.dedup.corpus import Corpus, Keep, Nodes
+from curate.dedup.corpus import Keep, preference
+from curate.dedup.similarity import Similarity
 from curate.documents import Batch
 from curate.errors import MismatchError
-from curate.steps import Outcome, State, departures
+from curate.rounds import KEY, mixed, places
+from curate.steps import Outcome, departures
 
 STATE_SCHEMA = pa.schema(
     [
@@ -32,131 +35,245 @@ LARGEST_SHOWN = 10
 MEMBERS_SHOWN = 5
 HISTOGRAM_BINS = 20
 
+FATES_SCHEMA = pa.schema(
+    [
+        KEY,  # place of the document that speaks for those of its digest in its part
+        pa.field("survivor", pa.uint64(), nullable=False),  # place
+        pa.field("survivor_id", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),  # documents of the cluster
+        pa.field("similarity", pa.float64(), nullable=False),  # to the survivor
+        pa.field("link", pa.float64(), nullable=False),  # NaN if unknown
+    ]
+)
 
-@dataclass(frozen=True)
-class Preference:
-    """Which documents are rather kept, among those that have a duplicate at all."""
-
-    rank: np.ndarray
-    """int64[nodes]: place of a node's best document in the order of preference, 0 first; nodes that are alone last."""
-    row: np.ndarray
-    """int64[nodes]: that document."""
-
-    @classmethod
-    def of(cls, corpus: Corpus, nodes: Nodes, labels: np.ndarray, keep: Keep) -> "Preference":
-        """The preference of the policy `keep` within the groups of nodes of equal label."""
-        group = labels[nodes.of_row]
-        rows = np.flatnonzero(np.bincount(group, minlength=len(nodes))[group] > 1)
-        ordered = rows[_ordered(corpus, rows, keep)]
-        rank = np.full(len(nodes), len(corpus), dtype=np.int64)
-        np.minimum.at(rank, nodes.of_row[ordered], np.arange(len(ordered)))
-        row = nodes.row.copy()
-        ranked = rank < len(ordered)
-        row[ranked] = ordered[rank[ranked]]
-        return cls(rank, row)
-
-    def leaders(self, labels: np.ndarray) -> np.ndarray:
-        """int64[nodes]: the most preferred node of each node's group."""
-        best = np.full(len(labels), np.iinfo(np.int64).max)
-        np.minimum.at(best, labels, self.rank)
-        leads = np.flatnonzero(self.rank == best[labels])
-        leader = np.empty(len(labels), dtype=np.int64)
-        leader[labels[leads]] = leads
-        return leader[labels]
+EDGES_SCHEMA = pa.schema(
+    [
+        KEY,  # of the cluster, as in MEMBERS_SCHEMA
+        pa.field("left", pa.uint64(), nullable=False),
+        pa.field("right", pa.uint64(), nullable=False),
+    ]
+)
 
 
-def _ordered(corpus: Corpus, rows: np.ndarray, keep: Keep) -> np.ndarray:
-    columns: dict[str, Any] = {
-        "id": corpus.strings("id", rows),
-        "text_hash": pa.array(corpus.numbers("text_hash")[rows]),
-        "row": pa.array(rows),
-    }
-    keys = [(name, "ascending") for name in columns]
-    if keep == "longest":
-        columns["bytes"] = pa.array(corpus.numbers("bytes")[rows])
-        keys = [("bytes", "descending"), *keys]
-    if keep == "newest":
-        columns["date"] = corpus.strings("date", rows)
-        keys = [("date", "descending"), *keys]
-    return pc.sort_indices(pa.table(columns), sort_keys=keys).to_numpy().astype(np.int64)
+def members_schema(keep: Keep) -> pa.Schema:
+    """One row a document that may be named or kept."""
+    fields = [
+        KEY,  # the root's place, mixed
+        pa.field("root", pa.uint64(), nullable=False),  # lowest place of the cluster
+        pa.field("node", pa.uint64(), nullable=False),  # lowest place among those of its digest that speak for a part
+        pa.field("place", pa.uint64(), nullable=False),
+        pa.field("speaks", pa.bool_(), nullable=False),  # it is the one that speaks for its digest in its part
+        pa.field("count", pa.int64(), nullable=False),  # documents that this row stands for
+        pa.field("link", pa.float64(), nullable=False),  # of the node; NaN if unknown
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("text_hash", pa.uint64(), nullable=False),
+    ]
+    return pa.schema([*fields, pa.field("date", pa.string())] if keep == "newest" else fields)
 
 
-def state_of(
-    corpus: Corpus,
-    nodes: Nodes,
-    preference: Preference,
-    leader: np.ndarray,
-    *,
-    similarity: np.ndarray,
-    link: np.ndarray,
-    threshold: float,
-) -> State:
-    """The decision for all parts, and its summary.
+def members_of(
+    partial: pa.Table,
+    part: int,
+    keep: Keep,
+    of_speakers: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]],
+) -> pa.Table:
+    """The rows of one part, of clusters only.
 
-    `leader` int64[nodes]: the node that survives for each node; `similarity` float64[nodes]: that to the leader; `link`
-    float64[nodes]: the greatest similarity to another node, NaN where unknown. Documents of one node have similarity 1.
+    `of_speakers` gives, for the places that speak for a digest, their node, root, link, and whether anybody of another
+    part or digest belongs to them.
     """
-    alike = np.bincount(nodes.of_row, minlength=len(nodes))
-    node_link = np.where(alike > 1, 1.0, link)
-    leader_row = leader[nodes.of_row]
-    size = np.bincount(leader_row, minlength=len(nodes))[leader_row]
-    survivor = preference.row[leader_row]
-    clustered = np.flatnonzero(size > 1)
-    ids = corpus.strings("id", clustered)
-    parts = []
-    removed = survivor != np.arange(len(corpus))
-    for start, end, partial in zip(corpus.starts[:-1], corpus.starts[1:], corpus.partials, strict=True):
-        rows = slice(start, end)
-        gone = removed[rows]
-        place = np.minimum(np.searchsorted(clustered, survivor[rows]), max(len(clustered) - 1, 0))
-        columns = [
-            partial.column("id"),
-            ids.take(pa.array(place, mask=~gone)).cast(pa.string()),
-            ids.take(pa.array(place, mask=size[rows] == 1)).cast(pa.string()),
-            pa.array(size[rows], pa.int64()),
-            pa.array(similarity[nodes.of_row[rows]], mask=~gone),
-            _known(node_link[nodes.of_row[rows]], size[rows] > 1),
-        ]
-        parts.append(pa.table(columns, schema=STATE_SCHEMA))
-    values = similarity[nodes.of_row[removed]]
-    counts, edges = np.histogram(values, bins=HISTOGRAM_BINS, range=(0.0, 1.0))
-    summary = {
-        "documents": len(corpus),
-        "distinct_documents": len(nodes),
-        "clusters": len(np.unique(leader_row[clustered])),
+    best = partial.column("best").to_numpy()
+    alike = np.bincount(best, minlength=len(best))
+    speakers = np.flatnonzero(alike)
+    place = places(part, speakers)
+    node, root, link, joined = of_speakers(place)
+    chosen = np.zeros(len(best), dtype=bool)
+    chosen[speakers] = joined | (alike[speakers] > 1)
+    rows = np.flatnonzero(chosen[best])
+    columns = ["id", "bytes", "text_hash", *(["date"] if keep == "newest" else [])]
+    described = partial.select(columns).take(pa.array(rows))
+    shown = _best_few(best[rows], alike[best[rows]] > 1, described, rows, keep)
+    rows, described = rows[shown], described.take(pa.array(shown))
+    speaks = best[rows] == rows
+    seen = np.bincount(best[rows], minlength=len(best))
+    count = np.where(speaks, alike[rows] - seen[rows] + 1, 1)
+    of = np.searchsorted(speakers, best[rows])
+    own = [root[of], node[of], places(part, rows), speaks, count, link[of]]
+    return pa.table([mixed(root[of]), *own, *described.columns], schema=members_schema(keep))
+
+
+def _best_few(best: np.ndarray, repeated: np.ndarray, documents: pa.Table, rows: np.ndarray, keep: Keep) -> np.ndarray:
+    """Positions of the documents that are sent: of equal ones those that a summary could name."""
+    alone, copies = np.flatnonzero(~repeated), np.flatnonzero(repeated)
+    if not len(copies):
+        return alone
+    ordered = copies[preference(documents.take(pa.array(copies)), rows[copies], keep)]
+    ordered = ordered[np.argsort(best[ordered], kind="stable")]
+    starts = np.flatnonzero(np.diff(best[ordered], prepend=-1))
+    number = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.append(starts, len(ordered))))
+    return np.sort(np.concatenate([alone, ordered[number <= MEMBERS_SHOWN]]))
+
+
+def decided(
+    members: pa.Table,
+    keep: Keep,
+    similarity: Similarity,
+    *,
+    threshold: float,
+    guard: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> tuple[pa.Table, dict[str, Any]]:
+    """The fates (FATES_SCHEMA) of whole clusters, and facts for the summary.
+
+    `guard(nodes, rank, leader, similarity to it)` may choose other leaders: positions of nodes, one each.
+    """
+    place, count, id_of = members.column("place").to_numpy(), members.column("count").to_numpy(), members.column("id")
+    rank = np.empty(len(place), dtype=np.int64)
+    order = preference(members, place, keep)
+    rank[order] = np.arange(len(order))
+    nodes, of = np.unique(members.column("node").to_numpy(), return_inverse=True)
+    documents = np.bincount(of, weights=count, minlength=len(nodes)).astype(np.int64)
+    node_rank = np.full(len(nodes), len(place), dtype=np.int64)
+    np.minimum.at(node_rank, of, rank)
+    root = np.empty(len(nodes), dtype=np.uint64)
+    root[of] = members.column("root").to_numpy()
+    leader = _leaders(root, node_rank)
+    close = _to_leader(nodes, leader, similarity)
+    if guard:
+        leader = guard(nodes, node_rank, leader, close)
+        close = _to_leader(nodes, leader, similarity)
+    size = np.bincount(leader, weights=documents, minlength=len(nodes)).astype(np.int64)[leader]
+    survivor = order[node_rank[leader]] if len(nodes) else leader
+    link = np.empty(len(nodes))
+    link[of] = members.column("link").to_numpy()
+    link[documents > 1] = 1.0
+    told = np.flatnonzero(members.column("speaks").to_numpy() & (size[of] > 1))
+    at = of[told]
+    names = id_of.take(pa.array(survivor[at]))
+    columns = [place[told], place[survivor[at]], names, size[at], close[at], link[at]]
+    facts = _facts(id_of, of, rank, leader, size, documents, close, threshold, order[node_rank])
+    return pa.table(columns, schema=FATES_SCHEMA), facts
+
+
+def _leaders(root: np.ndarray, node_rank: np.ndarray) -> np.ndarray:
+    """The most preferred node of each node's cluster, as positions."""
+    _, cluster = np.unique(root, return_inverse=True)
+    order = np.argsort(node_rank)[::-1]
+    leader = np.empty(len(root), dtype=np.int64)
+    leader[cluster[order]] = order
+    return leader[cluster]
+
+
+def _to_leader(nodes: np.ndarray, leader: np.ndarray, similarity: Similarity) -> np.ndarray:
+    led = np.flatnonzero(leader != np.arange(len(nodes)))
+    values = np.ones(len(nodes))
+    if len(led):
+        values[led] = similarity(nodes[led], nodes[leader[led]])
+    return values
+
+
+def _facts(
+    ids: pa.ChunkedArray,
+    of: np.ndarray,
+    rank: np.ndarray,
+    leader: np.ndarray,
+    size: np.ndarray,
+    documents: np.ndarray,
+    close: np.ndarray,
+    threshold: float,
+    best: np.ndarray,
+) -> dict[str, Any]:
+    """Counts, a histogram of the similarities of those that leave, and the largest clusters with their least similar.
+
+    `of`, `rank`: of each row of the members; the others of each node, `best` being its best row.
+    """
+    leads = leader == np.arange(len(leader))
+    removed = documents - leads
+    bins = np.minimum((close * HISTOGRAM_BINS).astype(np.int64), HISTOGRAM_BINS - 1)
+    counts = np.bincount(bins, weights=removed, minlength=HISTOGRAM_BINS)
+    clusters = np.flatnonzero(leads & (size > 1))
+    return {
+        "clusters": len(clusters),
         "removed": int(removed.sum()),
-        "removed_below_threshold": int((values < threshold).sum()),
-        "largest_clusters": _largest(ids, clustered, survivor, similarity[nodes.of_row]),
-        "similarity_histogram": {"edges": edges.round(6).tolist(), "counts": counts.tolist()},
+        "removed_below_threshold": int(removed[close < threshold].sum()),
+        "similarities": {str(number): int(count) for number, count in enumerate(counts) if count},
+        "largest": _largest(ids, clusters, of, rank, leader, size, documents, close, best),
     }
-    return State(parts, summary)
-
-
-def _known(values: np.ndarray, wanted: np.ndarray) -> pa.Array:
-    return pa.array(values, mask=~wanted | np.isnan(values))
 
 
 def _largest(
-    ids: pa.Array, clustered: np.ndarray, survivor: np.ndarray, similarity: np.ndarray
+    ids: pa.ChunkedArray,
+    clusters: np.ndarray,
+    of: np.ndarray,
+    rank: np.ndarray,
+    leader: np.ndarray,
+    size: np.ndarray,
+    documents: np.ndarray,
+    close: np.ndarray,
+    best: np.ndarray,
 ) -> list[dict[str, Any]]:
-    kept, group, sizes = np.unique(survivor[clustered], return_inverse=True, return_counts=True)
-    names = ids.take(pa.array(np.searchsorted(clustered, kept))).to_pylist()
-    largest = sorted(range(len(kept)), key=lambda number: (-sizes[number], names[number]))[:LARGEST_SHOWN]
+    if len(clusters) > LARGEST_SHOWN:  # names are only asked for where they can matter
+        least = np.partition(size[clusters], -LARGEST_SHOWN)[-LARGEST_SHOWN]
+        clusters = clusters[size[clusters] >= least]
+    names = dict(zip(clusters.tolist(), ids.take(pa.array(best[clusters])).to_pylist(), strict=True))
     shown = []
-    for number in largest:
-        members = clustered[group == number]
-        others = members[members != kept[number]]
-        weakest_first = others[np.argsort(similarity[others], kind="stable")]
-        sample = ids.take(pa.array(np.searchsorted(clustered, weakest_first[:MEMBERS_SHOWN]))).to_pylist()
+    for cluster in sorted(names, key=lambda cluster: (-size[cluster], names[cluster]))[:LARGEST_SHOWN]:
+        rows = np.flatnonzero(leader[of] == cluster)
+        rows = rows[rows != best[cluster]]
+        values = close[of[rows]]
+        weakest = rows[np.lexsort((rank[rows], values))][:MEMBERS_SHOWN]
         shown.append(
             {
-                "survivor": names[number],
-                "size": int(sizes[number]),
-                "lowest_similarity": float(similarity[others].min()),
-                "least_similar": sample,
+                "survivor": names[cluster],
+                "size": int(size[cluster]),
+                "lowest_similarity": float(values.min()),
+                "least_similar": ids.take(pa.array(weakest)).to_pylist(),
             }
         )
     return shown
+
+
+def summary_of(told: dict[str, Any]) -> dict[str, Any]:
+    """What all methods say: counts, the largest clusters, the histogram."""
+    edges = np.linspace(0, 1, HISTOGRAM_BINS + 1).round(6).tolist()
+    counts = [told.get("similarities", {}).get(str(number), 0) for number in range(HISTOGRAM_BINS)]
+    largest = sorted(told.get("largest", []), key=lambda cluster: (-cluster["size"], cluster["survivor"]))
+    numbers = ("documents", "distinct_documents", "clusters", "removed", "removed_below_threshold")
+    return {name: told.get(name, 0) for name in numbers} | {
+        "largest_clusters": largest[:LARGEST_SHOWN],
+        "similarity_histogram": {"edges": edges, "counts": counts},
+    }
+
+
+def state_of(partial: pa.Table, part: int, fates: pa.Table) -> pa.Table:
+    """STATE_SCHEMA of one part, from its fates."""
+    best = partial.column("best").to_numpy()
+    keys = fates.column("key").to_numpy()
+    order = np.argsort(keys)
+    speaker = places(part, best)
+    at = np.searchsorted(keys[order], speaker)
+    known = at < len(keys)
+    known[known] = keys[order[at[known]]] == speaker[known]
+    at = order[at[known]]
+    fate = np.zeros(len(best), dtype=np.int64)
+    fate[known] = at
+    own = places(part, np.arange(len(best)))
+    gone = known.copy()
+    gone[known] = fates.column("survivor").to_numpy()[at] != own[known]
+
+    def told(name: str, wanted: np.ndarray) -> pa.ChunkedArray:
+        return fates.column(name).take(pa.array(fate, mask=~wanted))
+
+    link = told("link", known)
+    columns = [
+        partial.column("id"),
+        told("survivor_id", gone),
+        told("survivor_id", known),
+        pc.fill_null(told("size", known), 1),
+        told("similarity", gone),
+        pc.if_else(pc.is_nan(link), None, link),
+    ]
+    return pa.table(columns, schema=STATE_SCHEMA)
 
 
 def carried_out(

@@ -1,11 +1,11 @@
-"""All parts of a corpus seen as one table of dense rows, read from the partials without joining them.
+"""What a part says of its documents, and values of documents anywhere in the corpus by their places.
 
-A row is a document's place in the parts' order, 0 .. n-1: ids may repeat, rows never do. Partials of every method have
-the columns of `described` and some of their own. A *node* is a set of rows that certainly match each other (equal
-digest): pairs are sought between nodes, so that 100,000 copies of one page cost no pair at all.
+Partials of every method have the columns of `described`, then some of their own, then `best`. A document's *place* is
+its part and its row (curate.rounds): ids may repeat, places never do. Documents of one part that certainly match each
+other (equal digest) are one *group*, and the part speaks for its best document only: 100,000 copies of one page cost no
+pair, and no more rows on the way than there are parts.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from curate.documents import Batch
 from curate.errors import InputError, MismatchError
 from curate.kernels.hashing import hash_strings
+from curate.rounds import View
 
 Keep = Literal["first", "longest", "newest"]
 """Which document of a cluster survives; ties go to the smallest id, then to the smallest hash of the text.
@@ -26,6 +27,9 @@ time order; a document without a date is the oldest).
 
 SETTINGS = b"curate.dedup"
 """Key of the schema's metadata under which a partial says by which parameters it was made."""
+
+BEST = pa.field("best", pa.int64(), nullable=False)
+"""The row, within the part, of the document that speaks for those of equal digest."""
 
 
 def described(batch: Batch, digests: np.ndarray, keep: Keep) -> dict[str, pa.Array]:
@@ -68,61 +72,10 @@ def fixed_binary(rows: np.ndarray) -> pa.FixedSizeBinaryArray:
     return pa.Array.from_buffers(pa.binary(width), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows))])
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """The partials of all parts."""
-
-    partials: Sequence[pa.Table]
-    starts: np.ndarray
-    """int64[parts + 1]: the row at which each part begins."""
-
-    @classmethod
-    def of(cls, partials: Sequence[pa.Table], settings: bytes) -> "Corpus":
-        """The partials, if all were made by `settings`; raises MismatchError that names the part which was not."""
-        for number, partial in enumerate(partials):
-            made_by = (partial.schema.metadata or {}).get(SETTINGS)
-            if made_by != settings:
-                raise MismatchError(
-                    f"The partial of part {number} was made with {(made_by or b'no stated settings').decode()}, "
-                    f"this step has {settings.decode()}: run `map` of that part again."
-                )
-        return cls(partials, np.cumsum([0, *(partial.num_rows for partial in partials)], dtype=np.int64))
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def numbers(self, name: str) -> np.ndarray:
-        """A numeric column of all rows."""
-        columns = [partial.column(name).to_numpy() for partial in self.partials]
-        return np.concatenate(columns) if columns else np.empty(0, dtype=np.uint64)
-
-    def bytes_at(self, name: str, rows: np.ndarray, dtype: np.typing.DTypeLike) -> np.ndarray:
-        """A column of fixed-size values at ascending `rows`, as a matrix of `dtype` with one row each."""
-        taken = [_fixed_values(chunk, dtype)[local] for chunk, local in self._chunks(name, rows)]
-        return np.concatenate(taken) if taken else np.empty((0, 1), dtype=dtype)
-
-    def take(self, name: str, rows: np.ndarray) -> list[pa.Array]:
-        """A column at ascending `rows`, in order, in one array for each piece of the partials that has any."""
-        return [chunk.take(pa.array(local)) for chunk, local in self._chunks(name, rows)]
-
-    def strings(self, name: str, rows: np.ndarray) -> pa.LargeStringArray:
-        """A string column at ascending `rows`."""
-        taken = [array.cast(pa.large_string()) for array in self.take(name, rows)]
-        return pa.concat_arrays(taken) if taken else pa.array([], pa.large_string())
-
-    def digests(self) -> np.ndarray:
-        """uint64[n, 2] of all rows."""
-        return self.bytes_at("digest", np.arange(len(self)), np.uint64).reshape(-1, 2)
-
-    def _chunks(self, name: str, rows: np.ndarray) -> list[tuple[pa.Array, np.ndarray]]:
-        found = []
-        for start, partial in zip(self.starts, self.partials, strict=False):
-            for chunk in partial.column(name).chunks:
-                low, high = np.searchsorted(rows, (start, start + len(chunk)))
-                if high > low:
-                    found.append((chunk, rows[low:high] - start))
-                start += len(chunk)
-        return found
+def fixed_rows(column: pa.ChunkedArray, dtype: np.typing.DTypeLike) -> np.ndarray:
+    """A column of values of fixed size as a matrix of `dtype`, one row each."""
+    matrices = [_fixed_values(chunk, dtype) for chunk in column.chunks]
+    return np.concatenate(matrices) if matrices else np.empty((0, column.type.byte_width // np.dtype(dtype).itemsize))
 
 
 def _fixed_values(chunk: pa.FixedSizeBinaryArray, dtype: np.typing.DTypeLike) -> np.ndarray:
@@ -132,27 +85,61 @@ def _fixed_values(chunk: pa.FixedSizeBinaryArray, dtype: np.typing.DTypeLike) ->
     return values[: len(chunk) * per_row].reshape(len(chunk), per_row)
 
 
+def with_best(partial: pa.Table, keep: Keep, matched: np.ndarray | None = None) -> pa.Table:
+    """The partial with the column `best`; documents that are not `matched` (bool) speak for themselves alone."""
+    digests = fixed_rows(partial.column("digest"), np.uint64)
+    order = np.lexsort((digests[:, 1], digests[:, 0]))
+    ordered = digests[order]
+    same = (ordered[1:] == ordered[:-1]).all(axis=1)
+    if matched is not None:
+        same &= matched[order[1:]] & matched[order[:-1]]
+    group = np.empty(len(order), dtype=np.int64)
+    group[order] = np.concatenate(([0], np.cumsum(~same))) if len(order) else 0
+    best = np.arange(len(order))
+    repeated = np.flatnonzero(np.bincount(group)[group] > 1) if len(order) else order
+    if len(repeated):
+        preferred_first = repeated[preference(partial.take(pa.array(repeated)), repeated, keep)]
+        first = np.empty(len(order), dtype=np.int64)
+        first[group[preferred_first[::-1]]] = preferred_first[::-1]
+        best[repeated] = first[group[repeated]]
+    return partial.append_column(BEST, pa.array(best))
+
+
+def preference(documents: pa.Table, place: np.ndarray, keep: Keep) -> np.ndarray:
+    """Positions of the documents from the most to the least preferred; `place` settles what nothing else does."""
+    columns = {"id": documents.column("id"), "text_hash": documents.column("text_hash"), "place": pa.array(place)}
+    keys = [(name, "ascending") for name in columns]
+    if keep == "longest":
+        columns["bytes"] = documents.column("bytes")
+        keys = [("bytes", "descending"), *keys]
+    if keep == "newest":
+        columns["date"] = documents.column("date")
+        keys = [("date", "descending"), *keys]
+    return pc.sort_indices(pa.table(columns), sort_keys=keys).to_numpy().astype(np.int64)
+
+
+def check_settings(partial: pa.Table, part: int, settings: bytes) -> None:
+    """Raise MismatchError that names the part if its partial was made with other parameters."""
+    made_by = (partial.schema.metadata or {}).get(SETTINGS)
+    if made_by != settings:
+        raise MismatchError(
+            f"The partial of part {part} was made with {(made_by or b'no stated settings').decode()}, "
+            f"this step has {settings.decode()}: run `map` of that part again."
+        )
+
+
 @dataclass(frozen=True)
-class Nodes:
-    """Rows of equal digest as one node; nodes are numbered by `size`, then digest, whatever the order of the parts."""
+class Corpus:
+    """Values of documents anywhere in the corpus, from their parts' partials."""
 
-    of_row: np.ndarray
-    """int64[rows]: the node of each row."""
-    row: np.ndarray
-    """int64[nodes]: one row of each node."""
-    size: np.ndarray
-    """int64[nodes]: distinct shingles of its documents (0 where they have no words, or where shingles play no part)."""
+    view: View
 
-    def __len__(self) -> int:
-        return len(self.row)
+    def numbers(self, name: str, place: np.ndarray) -> np.ndarray:
+        """A numeric column at ascending places."""
+        taken = [array.to_numpy() for array in self.view.take(name, place)]
+        return np.concatenate(taken) if taken else np.empty(0, dtype=np.int64)
 
-    @classmethod
-    def of(cls, digests: np.ndarray, sizes: np.ndarray) -> "Nodes":
-        """Nodes of uint64[n, 2] digests and int64[n] sizes (equal digests have equal sizes)."""
-        order = np.lexsort((digests[:, 1], digests[:, 0], sizes))
-        ordered = digests[order]
-        first = np.ones(len(order), dtype=bool)
-        first[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-        of_row = np.empty(len(order), dtype=np.int64)
-        of_row[order] = np.cumsum(first) - 1
-        return cls(of_row, order[first], sizes[order[first]])
+    def matrix(self, name: str, place: np.ndarray, dtype: np.typing.DTypeLike) -> np.ndarray:
+        """A column of fixed-size values at ascending places, as a matrix of `dtype`."""
+        taken = [_fixed_values(array, dtype) for array in self.view.take(name, place)]
+        return np.concatenate(taken) if taken else np.empty((0, 1), dtype=dtype)

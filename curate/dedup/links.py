@@ -1,129 +1,113 @@
-"""Band by band from buckets to verified links between nodes.
+"""From buckets to verified links between nodes, and from links to connected components.
 
-Distinct pairs of all bands wait together, up to PAIRS_HELD, and are then verified at once; so a pair is verified once,
-unless there are more than that (a pair that failed may then be verified, and counted, again). A link is a pair at or
-above the threshold. Where only components matter, links are kept as a forest of at most one link a node.
+A link is a pair at or above the threshold. What goes on are *labels*, one row a linked node: a forest of the links seen
+so far (node, root), and the node's strongest link. Labels of several tasks are combined into one table (`combined`), up
+a tree: some 100 bytes a linked node while it is made, and nothing for documents without a link.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
-from curate.dedup.candidates import bucket_pairs, merged, pack, unpack
-from curate.dedup.corpus import Nodes
+from curate.dedup.candidates import Buckets
 from curate.dedup.similarity import Similarity
+from curate.errors import InputError
 from curate.kernels.unionfind import connected_components
+from curate.rounds import KEY
 
-PAIRS_HELD = 1 << 24
-"""Candidate pairs that wait for verification: 128 MB, and twice that while a band is merged in."""
+PAIRS_HELD = 1 << 22
+"""Candidate pairs that a task gathers before it writes them."""
+MOST_LINKED = 1 << 27
+"""Linked nodes whose components are found in one task: 13 GB there; more are refused."""
+
+PAIRS_SCHEMA = pa.schema([KEY, pa.field("right", pa.uint64(), nullable=False)])
+"""A pair of nodes by their places; the lower one is the key."""
+
+LABELS_SCHEMA = pa.schema(
+    [
+        KEY,  # place of the node
+        pa.field("root", pa.uint64(), nullable=False),  # lowest place of its component, as far as it is known
+        pa.field("link", pa.float64(), nullable=False),  # greatest similarity to another node; NaN if none was measured
+    ]
+)
+
+LINKS_SCHEMA = pa.schema([*PAIRS_SCHEMA, pa.field("similarity", pa.float64(), nullable=False)])
 
 
 @dataclass
-class Links:
-    """Links between nodes, and how they were found."""
+class Made:
+    """Counts of the pairs of some buckets."""
 
-    strongest: np.ndarray
-    """float64[nodes]: the greatest similarity of a node's links; NaN where it has none, or none was measured."""
-    left: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    right: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    compared: int = 0
-    """Candidate pairs that were verified (or taken for granted, where nothing is verified)."""
-    linked: int = 0
-    """Those at or above the threshold."""
     too_different: int = 0
     """Pairs of one bucket whose numbers of shingles already rule out the threshold; once for each band."""
     skipped: int = 0
     """Pairs of large buckets that were not compared; once for each band."""
 
-    def counts(self) -> dict[str, int]:
-        """The numbers for a summary."""
-        return {
-            "compared_pairs": self.compared,
-            "linked_pairs": self.linked,
-            "too_different_pairs": self.too_different,
-            "skipped_pairs": self.skipped,
-        }
 
-    def add(self, left: np.ndarray, right: np.ndarray, values: np.ndarray | None) -> None:
-        """Links between nodes `left` and `right`, with their similarities where they are known."""
-        self.linked += len(left)
-        if values is not None:
-            for ends in (left, right):
-                np.fmax.at(self.strongest, ends, values)
-        self.left, self.right = np.concatenate([self.left, left]), np.concatenate([self.right, right])
-
-    def thin_out(self) -> None:
-        """Keep a forest with the same components."""
-        labels = connected_components(len(self.strongest), self.left, self.right)
-        self.right = np.flatnonzero(labels != np.arange(len(labels)))
-        self.left = labels[self.right]
+def candidate_pairs(buckets: Buckets, *, reach: int, least_ratio: float, made: Made) -> Iterator[pa.Table]:
+    """Tables of PAIRS_SCHEMA, distinct within each; pairs whose sizes have a lower ratio than `least_ratio` are counted
+    only: a Jaccard similarity is at most that ratio."""
+    pairs, skipped = buckets.pairs(reach)
+    made.skipped += skipped
+    held: list[tuple[np.ndarray, np.ndarray]] = []
+    for left, right in pairs:
+        possible = buckets.sizes[left] / buckets.sizes[right] >= least_ratio
+        made.too_different += len(left) - int(possible.sum())
+        one, other = buckets.nodes[left[possible]], buckets.nodes[right[possible]]
+        held.append((np.minimum(one, other), np.maximum(one, other)))
+        if sum(len(ends) for ends, _ in held) >= PAIRS_HELD:
+            yield _distinct(held)
+            held = []
+    if held:
+        yield _distinct(held)
 
 
-def find_links(
-    nodes: Nodes,
-    keys: Callable[[int], np.ndarray],
-    *,
-    bands: int,
-    reach: int,
-    threshold: float,
-    similarity: Similarity,
-    size_bounds_similarity: bool,
-    all_links: bool,
-) -> Links:
-    """Verified links of all bands; `keys(band)` gives uint64[rows].
-
-    `size_bounds_similarity`: the similarity is a true Jaccard, at most the ratio of the numbers of shingles, so that
-    pairs of too different documents need no look. `all_links`: keep every link, not only a forest.
-    """
-    links = Links(np.full(len(nodes), np.nan))
-    first = int(np.searchsorted(nodes.size, 1))  # nodes before it have no shingles
-    rows, sizes = nodes.row[first:], nodes.size[first:]
-    waiting = np.empty(0, dtype=np.uint64)
-
-    def verify(pairs: np.ndarray) -> None:
-        left, right = unpack(pairs)
-        values = similarity(nodes.row[left], nodes.row[right])
-        links.compared += len(pairs)
-        good = values >= threshold
-        links.add(left[good], right[good], values[good])
-        if not all_links:
-            links.thin_out()
-
-    for band in range(bands):
-        pairs, skipped = bucket_pairs(keys(band)[rows], reach)
-        links.skipped += skipped
-        found = []
-        for left, right in pairs:
-            if size_bounds_similarity:
-                possible = sizes[left] / sizes[right] >= threshold
-                links.too_different += len(left) - int(possible.sum())
-                left, right = left[possible], right[possible]
-            found.append(pack(left + first, right + first))
-        waiting = merged(waiting, found)
-        if len(waiting) > PAIRS_HELD:
-            verify(waiting)
-            waiting = np.empty(0, dtype=np.uint64)
-    verify(waiting)
-    return links
+def _distinct(held: list[tuple[np.ndarray, np.ndarray]]) -> pa.Table:
+    left, right = (np.concatenate(side) for side in zip(*held, strict=True))
+    return pa.table(distinct_pairs(left, right), schema=PAIRS_SCHEMA)
 
 
-def linked_by_bucket(nodes: Nodes, keys: Callable[[int], np.ndarray], *, bands: int) -> Links:
-    """Links without verification: each bucket is a chain, which connects all that its pairs would."""
-    links = Links(np.full(len(nodes), np.nan))
-    first = int(np.searchsorted(nodes.size, 1))
-    for band in range(bands):
-        pairs, _ = bucket_pairs(keys(band)[nodes.row[first:]], 1)
-        for left, right in pairs:
-            links.compared += len(left)
-            links.add(left + first, right + first, None)
-        links.thin_out()
-    return links
+def distinct_pairs(left: np.ndarray, right: np.ndarray) -> list[np.ndarray]:
+    """The distinct pairs, in order of left, then right."""
+    order = np.lexsort((right, left))
+    left, right = left[order], right[order]
+    new = np.ones(len(left), dtype=bool)
+    new[1:] = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
+    return [left[new], right[new]]
 
 
-def similarity_to(leader: np.ndarray, nodes: Nodes, similarity: Similarity) -> np.ndarray:
-    """float64[nodes]: the similarity of each node to `leader` (int64[nodes]), 1 where it is its own."""
-    led = np.flatnonzero(leader != np.arange(len(nodes)))
-    values = np.ones(len(nodes))
-    values[led] = similarity(nodes.row[led], nodes.row[leader[led]])
-    return values
+def verified(pairs: pa.Table, similarity: Similarity | None, threshold: float) -> tuple[pa.Table, int]:
+    """The links among the pairs (LINKS_SCHEMA), and how many distinct pairs there are; without a similarity, all."""
+    left, right = distinct_pairs(pairs.column("key").to_numpy(), pairs.column("right").to_numpy())
+    compared = len(left)
+    values = np.full(compared, np.nan) if similarity is None else similarity(left, right)
+    good = ~(values < threshold)
+    return pa.table([left[good], right[good], values[good]], schema=LINKS_SCHEMA), compared
+
+
+def labels_of(links: pa.Table) -> pa.Table:
+    """LABELS_SCHEMA of the nodes of some links."""
+    left, right, values = (links.column(name).to_numpy() for name in ("key", "right", "similarity"))
+    return _labels(np.concatenate([left, right]), left, right, np.concatenate([values, values]))
+
+
+def combined(labels: pa.Table) -> pa.Table:
+    """Labels of several tasks as one: one row a node."""
+    node, root, link = (labels.column(name).to_numpy() for name in ("key", "root", "link"))
+    return _labels(node, node, root, link)
+
+
+def _labels(named: np.ndarray, left: np.ndarray, right: np.ndarray, link: np.ndarray) -> pa.Table:
+    """Labels by edges left - right; `link` goes with `named`, which names all nodes, some more than once."""
+    nodes = np.unique(named)
+    if len(nodes) > MOST_LINKED:
+        raise InputError(
+            f"More than {MOST_LINKED:,} distinct documents have near-duplicates, too many to join in one task: "
+            "remove exact duplicates first, raise the threshold, or split the source."
+        )
+    roots = connected_components(len(nodes), np.searchsorted(nodes, left), np.searchsorted(nodes, right))
+    strongest = np.full(len(nodes), np.nan)
+    np.fmax.at(strongest, np.searchsorted(nodes, named), link)
+    return pa.table([nodes, nodes[roots], strongest], schema=LABELS_SCHEMA)

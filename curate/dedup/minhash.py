@@ -2,9 +2,10 @@
 
 A signature is the minimum of each of bands x rows hash functions over a document's word n-grams (Broder 1997);
 documents that share a band are candidates, verified by their true Jaccard similarity unless the recipe says otherwise.
-Results do not depend on the order or number of parts, nor on ids being unique. Costs: a partial holds 8 bytes a band
-and, for `verify: exact`, 8 a distinct shingle (about 1.4 x the text); `reduce` holds some 200 bytes a document, 8 a
-waiting pair (curate.dedup.links), links as a forest, and one block of shingles; never all shingles.
+Results do not depend on the order or number of parts, nor on ids being unique. Costs a document: the partial holds 8
+bytes a distinct shingle for `verify: exact` (about 1.4 x the text), which stay where they are; 28 bytes a band and 24
+more are shuffled; 16 a candidate pair. A task holds a range of these, one block of shingles, or the labels of linked
+documents (curate.dedup.links); never all documents.
 """
 
 import json
@@ -16,24 +17,33 @@ import pyarrow as pa
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from curate.dedup.candidates import MOST_NODES
-from curate.dedup.clusters import Preference, carried_out, state_of
-from curate.dedup.corpus import SETTINGS, Corpus, Keep, Nodes, described, described_schema, fixed_binary
-from curate.dedup.links import Links, find_links, linked_by_bucket, similarity_to
+from curate.dedup.candidates import BANDS_SCHEMA, Buckets
+from curate.dedup.clusters import EDGES_SCHEMA, carried_out
+from curate.dedup.corpus import SETTINGS, Corpus, Keep, described, described_schema, fixed_binary, fixed_rows, with_best
+from curate.dedup.duplicates import Deduplication
+from curate.dedup.links import (
+    LABELS_SCHEMA,
+    LINKS_SCHEMA,
+    PAIRS_SCHEMA,
+    Made,
+    candidate_pairs,
+    combined,
+    labels_of,
+    verified,
+)
 from curate.dedup.normalise import normalised_texts
 from curate.dedup.presets import PRESETS, Banding
 from curate.dedup.similarity import Similarity, estimated_jaccard, exact_jaccard
 from curate.dedup.stars import stars
 from curate.documents import Batch
-from curate.errors import InputError
 from curate.kernels.hashing import hash128_strings
 from curate.kernels.minhash import band_keys, permutations, shingles, signatures, sorted_unique
-from curate.kernels.unionfind import connected_components
-from curate.steps import STEP_CONFIG, Exchange, Outcome, State
+from curate.rounds import Out, Round, Tables, View, mixed, places
+from curate.steps import STEP_CONFIG, Outcome
 
 
 @dataclass(kw_only=True, config=STEP_CONFIG)
-class MinHash(Exchange):
+class MinHash(Deduplication):
     """Keeps one document of each cluster of near-duplicates.
 
     A document shorter than one n-gram is a set of one shingle, all its words, and so only matches the same words. One
@@ -42,7 +52,7 @@ class MinHash(Exchange):
     """
 
     name: ClassVar[str] = "minhash"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     preset: Literal["fineweb", "refinedweb"] | None = None
     """A published banding (curate.dedup.presets); `fineweb` if neither it nor bands, rows and ngram are given."""
@@ -92,56 +102,121 @@ class MinHash(Exchange):
         """One row a document: id, bytes, hashes, `size` (distinct shingles), a key for each band, and what verifies."""
         hash_functions = permutations(self.banding.minima, self.seed)
         schema = self._schema()
-        return pa.Table.from_batches(
+        partial = pa.Table.from_batches(
             [pa.RecordBatch.from_arrays(self._described(batch, hash_functions), schema=schema) for batch in batches],
             schema,
         )
+        return with_best(partial, self.keep)
 
-    def reduce(self, partials: Sequence[pa.Table]) -> State:
-        """Buckets, pairs, verification, components, survivors."""
-        corpus = Corpus.of(partials, self._settings())
-        sizes = corpus.numbers("size")
-        nodes = Nodes.of(corpus.digests(), sizes)
-        if len(nodes) > MOST_NODES:
-            raise InputError(f"`minhash` compares up to {MOST_NODES:,} distinct documents at once: split the source.")
-        exact = self.verify == "exact"
-        similarity = exact_jaccard(corpus, sizes) if exact else estimated_jaccard(corpus, self.banding.minima)
-        links = self._links(corpus, nodes, similarity)
-        labels = connected_components(len(nodes), links.left, links.right)
-        preference = Preference.of(corpus, nodes, labels, self.keep)
-        leader = preference.leaders(labels)
-        close = similarity_to(leader, nodes, similarity)
-        if self.require_similar_to_survivor:
-            similar = np.flatnonzero(close >= self.least_similarity)
-            left, right = np.concatenate([links.left, leader[similar]]), np.concatenate([links.right, similar])
-            leader = stars(left, right, preference.rank)
-            close = similarity_to(leader, nodes, similarity)
-        state = state_of(
-            corpus, nodes, preference, leader, similarity=close, link=links.strongest, threshold=self.least_similarity
+    def tables(self) -> Tables:
+        """What goes from round to round."""
+        return {
+            **super().tables(),
+            "bands": BANDS_SCHEMA,
+            "pairs": PAIRS_SCHEMA,
+            "labels": LABELS_SCHEMA,
+            "components": LABELS_SCHEMA,
+            "links": LINKS_SCHEMA,
+        }
+
+    def linking(self) -> Sequence[Round]:
+        """Buckets to pairs, pairs to links, links to components."""
+        return (
+            Round("buckets", reads=("bands",), gives=("pairs",), by="hash"),
+            Round("verification", reads=("pairs",), gives=("labels", "links"), by="part"),
+            Round("components", reads=("labels",), gives=("components",), by="tree"),
         )
-        summary = state.summary | links.counts() | {"without_words": int((sizes == 0).sum())}
-        return State(state.parts, summary)
+
+    def scatter(self, partial: pa.Table, part: int, out: Out) -> None:
+        """The digest of each distinct document, and its key in each band."""
+        super().scatter(partial, part, out)
+        size = partial.column("size").to_numpy()
+        digest = fixed_rows(partial.column("digest"), np.uint64)[:, 1]
+        out.tell(without_words=int((size == 0).sum()))
+        speakers = self.speakers(partial)
+        rows = speakers[size[speakers] > 0]
+        rows = rows[np.lexsort((digest[rows], size[rows]))]
+        bands = self.banding.bands
+        keys = np.concatenate([partial.column(f"band_{band}").to_numpy()[rows] for band in range(bands)])
+        columns = [keys, *(np.tile(values, bands) for values in (size[rows], digest[rows], places(part, rows)))]
+        out.write("bands", pa.table(columns, schema=BANDS_SCHEMA))
+
+    def kept(self, partial: pa.Table) -> pa.Table:
+        """All but the keys of the bands, which are on their way."""
+        return partial.drop_columns([f"band_{band}" for band in range(self.banding.bands)])
+
+    def buckets(self, view: View, out: Out) -> None:
+        """Candidate pairs of the buckets of a range."""
+        buckets, made = Buckets.of(view.rows("bands")), Made()
+        # Without verification each bucket is a chain, which connects all that its pairs would.
+        reach = 1 if self.verify == "none" else self.reach
+        least_ratio = self.least_similarity if self.verify == "exact" else 0.0
+        for pairs in candidate_pairs(buckets, reach=reach, least_ratio=least_ratio, made=made):
+            out.write("pairs", pairs)
+        skipped = 0 if self.verify == "none" else made.skipped
+        out.tell(too_different_pairs=made.too_different, skipped_pairs=skipped)
+
+    def verification(self, view: View, out: Out) -> None:
+        """Links among the pairs of a range, each pair compared once."""
+        similarity = None if self.verify == "none" else self.similarity(view)
+        links, compared = verified(view.rows("pairs"), similarity, self.least_similarity)
+        out.write("labels", labels_of(links))
+        if self.require_similar_to_survivor:
+            out.write("links", links)
+        out.tell(compared_pairs=compared, linked_pairs=links.num_rows)
+
+    def components(self, view: View, out: Out) -> None:
+        """Labels of several tasks as one."""
+        out.write("components", combined(view.all_rows("labels")))
+
+    def address(self, view: View, out: Out) -> None:
+        """The members of clusters and, where similarity to the survivor is required, their links."""
+        super().address(view, out)
+        if self.require_similar_to_survivor:
+            links = view.rows("links")
+            left, right = links.column("key").to_numpy(), links.column("right").to_numpy()
+            root, _, _ = self.linked(view, left)
+            out.write("edges", pa.table([mixed(root), left, right], schema=EDGES_SCHEMA))
+
+    def linked(self, view: View, node: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Root and strongest link of each node, and whether it is linked to another one."""
+        linked, labels = view.lookup("components", node)
+        root, link = node.copy(), np.full(len(node), np.nan)
+        root[linked], link[linked] = labels["root"], labels["link"]
+        return root, link, linked
+
+    def similarity(self, view: View) -> Similarity:
+        """True Jaccard, or its estimate."""
+        corpus = Corpus(view)
+        return exact_jaccard(corpus) if self.verify == "exact" else estimated_jaccard(corpus, self.banding.minima)
+
+    @property
+    def required(self) -> float:
+        """The threshold of verification."""
+        return self.least_similarity
+
+    def guard(self, view: View) -> Any:
+        """Leaders of which each claims only what is similar to itself."""
+        if not self.require_similar_to_survivor:
+            return None
+        edges = view.rows("edges")
+
+        def chosen(nodes: np.ndarray, rank: np.ndarray, leader: np.ndarray, close: np.ndarray) -> np.ndarray:
+            similar = np.flatnonzero(close >= self.least_similarity)
+            sides = (np.searchsorted(nodes, edges.column(name).to_numpy()) for name in ("left", "right"))
+            left, right = (np.concatenate(ends) for ends in zip(sides, (leader[similar], similar), strict=True))
+            return stars(left, right, rank)
+
+        return chosen
+
+    def summary(self, told: dict[str, Any]) -> dict[str, Any]:
+        """Counts, the largest clusters, the histogram; pairs by what became of them."""
+        pairs = ("compared_pairs", "linked_pairs", "too_different_pairs", "skipped_pairs", "without_words")
+        return super().summary(told) | {name: told.get(name, 0) for name in pairs}
 
     def apply(self, batches: Iterator[Batch], state: pa.Table) -> Iterator[Outcome]:
         """Duplicates leave, with the similarity to their survivor; the others learn the size of their cluster."""
         return carried_out(batches, state, name=self.name, threshold=self.least_similarity)
-
-    def _links(self, corpus: Corpus, nodes: Nodes, similarity: Similarity) -> Links:
-        def keys(band: int) -> np.ndarray:
-            return corpus.numbers(f"band_{band}")
-
-        if self.verify == "none":
-            return linked_by_bucket(nodes, keys, bands=self.banding.bands)
-        return find_links(
-            nodes,
-            keys,
-            bands=self.banding.bands,
-            reach=self.reach,
-            threshold=self.least_similarity,
-            similarity=similarity,
-            size_bounds_similarity=self.verify == "exact",
-            all_links=self.require_similar_to_survivor,
-        )
 
     def _described(self, batch: Batch, hash_functions: tuple[np.ndarray, np.ndarray]) -> list[pa.Array]:
         offsets, hashes = shingles(batch.index, self.banding.ngram)
@@ -165,9 +240,10 @@ class MinHash(Exchange):
         )
         bands = [pa.field(f"band_{band}", pa.uint64(), nullable=False) for band in range(self.banding.bands)]
         size = pa.field("size", pa.int64(), nullable=False)
-        return pa.schema([*described_schema(self.keep), size, verifier, *bands], {SETTINGS: self._settings()})
+        return pa.schema([*described_schema(self.keep), size, verifier, *bands], {SETTINGS: self.settings()})
 
-    def _settings(self) -> bytes:
+    def settings(self) -> bytes:
+        """By which parameters a partial is made."""
         made_by = {
             "method": self.name,
             "version": self.version,
@@ -176,7 +252,7 @@ class MinHash(Exchange):
             "ngram": self.banding.ngram,
             "seed": self.seed,
             "verify": "exact" if self.verify == "exact" else "estimated",
-            "dates": self.keep == "newest",
+            "keep": self.keep,
         }
         return json.dumps(made_by, sort_keys=True).encode()
 

@@ -15,22 +15,26 @@ from curate.kernels.minhash import jaccard_pairs
 BLOCK_BYTES = 128 << 20
 
 Similarity = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Rows left, rows right (int64[pairs] each) -> similarity, float64[pairs]."""
+"""Places left, places right (uint64[pairs] each) -> similarity, float64[pairs]."""
 
 
-def exact_jaccard(corpus: Corpus, sizes: np.ndarray) -> Similarity:
-    """Jaccard of the sets of shingles; `sizes` int64[rows] is the number of distinct shingles of each document."""
+def exact_jaccard(corpus: Corpus) -> Similarity:
+    """Jaccard of the sets of shingles."""
 
     def similarity(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         found = np.empty(len(left))
-        for block in _blocks(8 * (sizes[left] + sizes[right])):
-            rows, places = np.unique(np.concatenate([left[block], right[block]]), return_inverse=True)
-            lists = corpus.take("shingles", rows)
+        named = np.unique(np.concatenate([left, right]))
+        sizes = corpus.numbers("size", named)
+        costs = 8 * (sizes[np.searchsorted(named, left)] + sizes[np.searchsorted(named, right)])
+        for block in _blocks(costs):
+            places, which = np.unique(np.concatenate([left[block], right[block]]), return_inverse=True)
+            lists = corpus.view.take("shingles", places)
             lengths = np.concatenate([np.diff(array.offsets.to_numpy()) for array in lists])
             hashes = np.concatenate([array.flatten().to_numpy() for array in lists])
             offsets = np.concatenate(([0], np.cumsum(lengths)))
-            half = len(places) // 2
-            found[block] = jaccard_pairs(offsets, hashes, places[:half], places[half:])
+            half = len(which) // 2
+            found[block] = jaccard_pairs(offsets, hashes, which[:half], which[half:])
+            corpus.view.release()
         return found
 
     return similarity
@@ -42,10 +46,11 @@ def estimated_jaccard(corpus: Corpus, minima: int) -> Similarity:
     def similarity(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         found = np.empty(len(left))
         for block in _blocks(np.full(len(left), 8 * minima)):
-            rows, places = np.unique(np.concatenate([left[block], right[block]]), return_inverse=True)
-            signatures = corpus.bytes_at("signature", rows, np.uint32)
-            half = len(places) // 2
-            found[block] = (signatures[places[:half]] == signatures[places[half:]]).mean(axis=1)
+            places, which = np.unique(np.concatenate([left[block], right[block]]), return_inverse=True)
+            signatures = corpus.matrix("signature", places, np.uint32)
+            half = len(which) // 2
+            found[block] = (signatures[which[:half]] == signatures[which[half:]]).mean(axis=1)
+            corpus.view.release()
         return found
 
     return similarity

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.documents import Batch
+from curate.engine.ledger import REMOVED
 from curate.steps import Outcome, Step
 
 BINS = 48
@@ -54,6 +55,8 @@ class Account:
             strict=True,
         ):
             named = rule or f"{step}.{fate}"
+            if rule == REMOVED:  # shown nowhere
+                continue
             if len(self.samples.setdefault(named, [])) < SAMPLES:
                 where = f"{source} at {offset}"
                 self.samples[named].append(

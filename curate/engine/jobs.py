@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from curate.engine.manifest import PART_FIELDS, part_manifest, read_valid
 from curate.engine.recipe import ArtifactSpec, SourceSpec, StepSpec
-from curate.readers import Piece
+from curate.readers import InputFile, Piece
 from curate.storage import at
 
 
@@ -52,13 +52,19 @@ class PartJob(Job):
     steps: tuple[StepSpec, ...]
     files: dict[str, str] = field(default_factory=dict)
     """Path of each artifact that the steps name."""
+    models: tuple[InputFile, ...] = ()
+    """Files that the steps name, as the plan saw them."""
     source: SourceSpec | None = None
     pieces: tuple[Piece, ...] = ()
     """First stage: what to read."""
+    removed: tuple[str, str] | None = None
+    """First stage: the list of removed documents, and the time of the last request that counts."""
     parent: str | None = None
     """Later stages: the parent's data file of this part (None = the part is empty)."""
     state: tuple[str, ...] | None = None
     """An exchange's state for this part."""
+    size: int = 0
+    """Stored bytes of what it reads, for progress."""
 
     @property
     def file(self) -> str:
@@ -76,6 +82,8 @@ class ArtifactJob(Job):
     spec: ArtifactSpec
     positives: tuple[str, ...]
     negatives: tuple[str, ...]
+    sources: tuple[InputFile, ...] = ()
+    """Those of them that are no dataset of ours, as the plan saw them."""
 
     @property
     def manifest(self) -> str:

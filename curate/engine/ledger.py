@@ -31,6 +31,9 @@ LEDGER_SCHEMA = pa.schema(
     ]
 )
 
+REMOVED = "removed"
+"""The rule by which a document leaves that the recipe's list of removed documents names (curate.engine.removed)."""
+
 EDITED_BY, EDITED_BYTES = "curate.edited_by", "curate.edited_bytes"
 """Columns that travel with a batch through the steps of a stage and end in the ledger, never in a part."""
 

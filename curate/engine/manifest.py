@@ -4,7 +4,9 @@ Data files are written under their final names first, the part's manifest last; 
 do not match it, does the part again. Nothing relies on rename, so the same holds in an object store.
 """
 
+import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,26 +19,59 @@ def part_manifest(folder: Path, number: int, kind: str = "part") -> Path:
     return folder / f"{kind}-{number:05d}.json"
 
 
+SEAL = "seal"
+"""The manifest's hash of itself: damage is found where it was written wrong or changed since, not intent."""
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}")
+
 PART_FIELDS = ("part", "records_in", "records_out", "fates", "ignored", "funnel", "histograms", "samples", "seconds")
 """What the manifest of a finished part always has."""
 
 
 def read_valid(path: Path, fields: Sequence[str] = (), *, verify: bool = False) -> dict[str, Any] | None:
-    """The manifest at `path` if it has `fields`, and its files have their sizes (with `verify`: hashes)."""
+    """The manifest at `path` if it has `fields`, and its files have their sizes (with `verify`: hashes).
+
+    A file that it names must lie in its own folder: a manifest that came from elsewhere must not lead out of it.
+    """
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest.pop(SEAL) != _seal(manifest):
+            return None
         for file in manifest["files"].values():
-            data = path.parent / file["name"]
+            data = _beside(path, file["name"])
             if data.stat().st_size != file["bytes"] or (verify and file_fingerprint(data) != file["hash"]):
                 return None
+        for part in manifest.get("parts", ()):  # of a stage: their sizes are checked with their own manifests
+            for file in part["files"].values():
+                _beside(path, file["name"])
         return dict(manifest) if all(name in manifest for name in fields) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None  # not there, half-written, or not ours: it is done again
 
 
+def plain_name(name: object) -> str:
+    """`name` if it names a file and nothing else. Raises ValueError for a path, a hidden file or odd characters."""
+    if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name):
+        raise ValueError(f"{name!r:.200} is no plain file name")
+    return name
+
+
+def _beside(path: Path, name: object) -> Path:
+    """The file of that name beside the manifest. Raises ValueError if it is elsewhere, by its name or by a link."""
+    data = path.parent / plain_name(name)
+    if "://" not in str(path) and data.is_symlink() and data.resolve().parent != path.parent.resolve():
+        raise ValueError(f"{data} is a link that leads out of its folder")
+    return data
+
+
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    """Write a manifest; its data files must be whole on the disk already."""
-    write_json(path, manifest)
+    """Write a manifest and its seal; its data files must be whole on the disk already."""
+    plain = json.loads(json.dumps(manifest))
+    write_json(path, plain | {SEAL: _seal(plain)})
+
+
+def _seal(plain: dict[str, Any]) -> str:
+    """A hash of what the manifest says: a flipped bit or a half-edited number must not be taken for a count."""
+    return hashlib.blake2b(json.dumps(plain, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def file_entry(path: Path, rows: int) -> dict[str, Any]:

@@ -1,21 +1,22 @@
-"""The work on one part, as functions of a job: run its steps, map an exchange, reduce, make an artifact.
+"""The work on one part, as functions of a job: run its steps, apply an exchange's decision, make an artifact.
 
 Each writes its data files, then its manifest, and returns the manifest; nothing here knows which executor runs it.
 A failure comes back as a `Failure` that names stage, part, file and record.
 """
 
+import errno
 import os
+import shutil
 import socket
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,7 @@ import pyarrow.parquet as pq
 
 from curate.documents import Batch
 from curate.engine.account import Account
+from curate.engine.exchange import open_state
 from curate.engine.halving import halving
 from curate.engine.jobs import ArtifactJob, Failure, Job, PartJob
 from curate.engine.ledger import (
@@ -37,41 +39,18 @@ from curate.engine.ledger import (
 )
 from curate.engine.manifest import file_entry, part_manifest, write_manifest
 from curate.engine.recipe import StepSpec, load_class
+from curate.engine.removed import RemovedIds, without_removed
 from curate.errors import CurateError, ReconciliationError
-from curate.readers import Piece, Read, Reader
+from curate.readers import InputFile, Piece, Read, Reader
 from curate.steps import Exchange, Outcome, Step
-from curate.storage import at, copy_whole, is_transient, local_copy
+from curate.storage import at, is_remote, is_transient, local_folder, redacted, whole
 from curate.writers import ParquetWriter
-
-
-@dataclass(frozen=True, kw_only=True)
-class MapJob(PartJob):
-    """What an exchange must know of one part."""
-
-    kind: ClassVar[str] = "partial"
-    fields: ClassVar[tuple[str, ...]] = ("part",)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReduceJob(Job):
-    """The decision of an exchange over all partials."""
-
-    fields: ClassVar[tuple[str, ...]] = ("summary",)
-
-    step: StepSpec
-    files: dict[str, str]
-    partials: tuple[str, ...]
-
-    @property
-    def manifest(self) -> str:
-        """The state of a stage has one manifest."""
-        return str(at(self.folder) / "state.json")
 
 
 class _StepFailed(Exception):
     """A step raised on a batch; carries the id of the first record on which it raises alone."""
 
-    def __init__(self, step: str, file: str, record: str, cause: Exception) -> None:
+    def __init__(self, step: str, file: str, record: str, cause: BaseException) -> None:
         super().__init__(f"step {step}: {type(cause).__name__}: {cause}")
         self.file = file
         self.record = record
@@ -80,25 +59,15 @@ class _StepFailed(Exception):
 
 def run_part(job: PartJob) -> dict[str, Any] | Failure:
     """Read the part, pass it through the steps, write data and ledger, reconcile, write the manifest."""
-    return _guarded(job, _run_part)
-
-
-def map_part(job: PartJob) -> dict[str, Any] | Failure:
-    """What the exchange must know of this part, as an Arrow file."""
-    return _guarded(job, _map_part)
-
-
-def reduce_parts(job: ReduceJob) -> dict[str, Any] | Failure:
-    """The exchange's state for each part, as Arrow files, and its summary."""
-    return _guarded(job, _reduce_parts)
+    return guarded(job, _run_part)
 
 
 def make_artifact(job: ArtifactJob) -> dict[str, Any] | Failure:
     """The artifact and its card."""
-    return _guarded(job, _make_artifact)
+    return guarded(job, _make_artifact)
 
 
-def _guarded(job: Job, work: Any) -> dict[str, Any] | Failure:
+def guarded(job: Job, work: Any) -> dict[str, Any] | Failure:
     try:
         return dict(work(job))
     except Exception as error:
@@ -106,13 +75,24 @@ def _guarded(job: Job, work: Any) -> dict[str, Any] | Failure:
         return Failure(
             stage=job.stage,
             part=job.part,
-            file=getattr(error, "file", "") or job.file,
+            file=redacted(getattr(error, "file", "") or job.file),
             record=getattr(error, "record", ""),
-            error=str(error) if isinstance(error, CurateError | _StepFailed) else f"{type(error).__name__}: {error}",
-            trace="".join(traceback.format_exception(cause)),
-            expected=isinstance(cause, CurateError),
+            error=redacted(_said(error)),
+            trace=redacted("".join(traceback.format_exception(cause))),
+            expected=isinstance(cause, CurateError) or _of_the_disk(cause),
             transient=is_transient(cause),
         )
+
+
+def _said(error: Exception) -> str:
+    if _of_the_disk(error):
+        return f"{error}. Finished parts are kept: mend it, and run the same command again."
+    return str(error) if isinstance(error, CurateError | _StepFailed) else f"{type(error).__name__}: {error}"
+
+
+def _of_the_disk(error: Exception) -> bool:
+    """A full disk, a quota, a file system gone read-only: nothing that a traceback would explain."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def _run_part(job: PartJob) -> dict[str, Any]:
@@ -139,6 +119,7 @@ def _run_part(job: PartJob) -> dict[str, Any]:
                 data = ParquetWriter(folder / f"part-{job.part:05d}.parquet", out.schema)
                 writers.enter_context(data)
             data.write(out)
+    check_unchanged(job.models)
     records_in = counter[0] + (account.funnel[0]["in"] - account.funnel[0]["out"] if job.source else 0)
     fates = account.fates(kept, edited)
     reconcile(job.stage, job.part, records_in=records_in, records_out=kept, fates=fates)
@@ -178,12 +159,14 @@ def _counted(batches: Iterator[Batch], counter: list[int]) -> Iterator[Batch]:
 def _input(job: PartJob, account: Account, ledger: ParquetWriter, ignored: dict[str, int]) -> Iterator[Batch]:
     """The batches of the part; what a reader refuses goes straight to the ledger."""
     if job.source is None:
-        yield from _read_part(job.parent)
+        yield from read_part(job.parent)
         return
     name, reader = f"read {job.source.reader}", job.source.build()
     for piece in job.pieces:
         account.file = piece.file.path
         for read in _reads(reader, piece):
+            if job.removed is not None:
+                read = without_removed(read, _removed_ids(*job.removed))
             account.refused(0, name, read.batch, read.refused)
             if read.refused.num_rows:
                 ledger.write(refused_rows(read.refused, name))
@@ -193,15 +176,22 @@ def _input(job: PartJob, account: Account, ledger: ParquetWriter, ignored: dict[
                 yield read.batch
 
 
+@lru_cache(maxsize=1)
+def _removed_ids(path: str, until: str) -> RemovedIds:
+    return RemovedIds.load(at(path), until=until)
+
+
 def _reads(reader: Reader, piece: Piece) -> Iterator[Read]:
     try:
         yield from reader.read(piece.file, start=piece.start, stop=piece.stop)
+        if not is_remote(piece.file.path):  # a store says so while it is read
+            check_unchanged([piece.file])
     except Exception as error:
         error.file = piece.file.path  # type: ignore[attr-defined]
         raise
 
 
-def _read_part(path: str | None) -> Iterator[Batch]:
+def read_part(path: str | None) -> Iterator[Batch]:
     if path is None:
         return
     with at(path).open("rb") as stream, pq.ParquetFile(stream, pre_buffer=False) as file:
@@ -247,7 +237,7 @@ def _applied(
             yield batch
 
     began = time.perf_counter()
-    for outcome in exchange.apply(remembered(), _open_arrow(job.state[0])):
+    for outcome in exchange.apply(remembered(), open_state(job)):
         batch = _booked(exchange, name, 0, held.popleft(), outcome, began, account, ledger)
         if len(batch):
             yield batch
@@ -287,7 +277,7 @@ def _booked(
 def _process(step: Step, name: str, batch: Batch, file: str) -> Outcome:
     try:
         return halving(step.process, batch) if step.loads_model else step.process(batch)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a library that ends the process ends its part
         raise _StepFailed(name, file, _culprit(step, batch), error) from error
 
 
@@ -296,36 +286,9 @@ def _culprit(step: Step, batch: Batch) -> str:
     for row in range(len(batch)):
         try:
             step.process(Batch(batch.data.slice(row, 1)))
-        except Exception:
+        except (Exception, SystemExit):
             return str(batch.ids[row].as_py())
     return f"between {batch.ids[0].as_py()} and {batch.ids[-1].as_py()}" if len(batch) else ""
-
-
-def _map_part(job: PartJob) -> dict[str, Any]:
-    folder = at(job.folder)
-    (exchange,) = built_steps(job)
-    partial = exchange.map(_read_part(job.parent))
-    path = folder / f"partial-{job.part:05d}.arrow"
-    _write_arrow(partial, path)
-    manifest = {"part": job.part, "files": {"partial": file_entry(path, partial.num_rows)}}
-    write_manifest(part_manifest(folder, job.part, "partial"), manifest)
-    return manifest
-
-
-def _reduce_parts(job: ReduceJob) -> dict[str, Any]:
-    folder = at(job.folder)
-    exchange = job.step.build(job.files)
-    state = exchange.reduce([_open_arrow(path) for path in job.partials])
-    if len(state.parts) != len(job.partials):
-        raise ReconciliationError(f"{job.step.name}: {len(job.partials)} parts in, {len(state.parts)} states out.")
-    files = {}
-    for number, table in enumerate(state.parts):
-        path = folder / f"state-{number:05d}.arrow"
-        _write_arrow(table, path)
-        files[f"state-{number}"] = file_entry(path, table.num_rows)
-    manifest = {"files": files, "summary": state.summary}
-    write_manifest(folder / "state.json", manifest)
-    return manifest
 
 
 def _make_artifact(job: ArtifactJob) -> dict[str, Any]:
@@ -334,12 +297,14 @@ def _make_artifact(job: ArtifactJob) -> dict[str, Any]:
     artifact = job.spec.build()
     with TemporaryDirectory(prefix="curate-artifact-") as name:
         made = Path(name)
-        positives = [Path(local_copy(path)) for path in job.positives]
-        card = artifact.build(positives, [Path(local_copy(path)) for path in job.negatives], made)
+        texts = ([at(path) for path in paths] for paths in (job.positives, job.negatives))
+        card = artifact.build(*texts, made)
+        check_unchanged(job.sources)
         files = {path.name: file_entry(path, 0) for path in sorted(made.iterdir())}
         folder.mkdir(parents=True, exist_ok=True)
         for path in made.iterdir():
-            copy_whole(path, folder / path.name)
+            with path.open("rb") as source, whole(folder / path.name) as target:
+                shutil.copyfileobj(source, target, 1 << 20)
     manifest = {"part": 0, "name": job.spec.name, "kind": artifact.kind, "files": files, "card": card}
     write_manifest(folder / "manifest.json", manifest)
     return manifest
@@ -347,25 +312,24 @@ def _make_artifact(job: ArtifactJob) -> dict[str, Any]:
 
 def built_steps(job: PartJob) -> list[Any]:
     """The steps of a part; those that load a model are built once a process and kept."""
-    files = {name: local_copy(path) for name, path in job.files.items()}
+    check_unchanged(job.models)
+    files = {name: str(local_folder(path)) for name, path in job.files.items()}
     return [
-        _kept(spec, tuple(sorted(files.items()))) if _loads_model(spec) else spec.build(files) for spec in job.steps
+        _kept(spec, tuple(sorted(files.items())), job.models) if _loads_model(spec) else spec.build(files)
+        for spec in job.steps
     ]
 
 
+def check_unchanged(files: Sequence[InputFile]) -> None:
+    """Raise InputError if a file is not what the plan saw: what is made of it would bear the name of something else."""
+    for file in files:
+        file.open().close()
+
+
 @lru_cache(maxsize=4)
-def _kept(spec: StepSpec, files: tuple[tuple[str, str], ...]) -> Any:
+def _kept(spec: StepSpec, files: tuple[tuple[str, str], ...], models: tuple[InputFile, ...]) -> Any:
     return spec.build(dict(files))
 
 
 def _loads_model(spec: StepSpec) -> bool:
     return bool(getattr(load_class(spec.path), "loads_model", False))
-
-
-def _write_arrow(table: pa.Table, path: Path) -> None:
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)
-
-
-def _open_arrow(path: str) -> pa.Table:
-    return pa.ipc.open_file(pa.memory_map(path)).read_all()

@@ -1,109 +1,194 @@
-"""Publishes a dataset: parts in the format that the recipe's `output` names, then the manifest: that makes it whole."""
+"""Publishes a dataset: parts in the format that the recipe's `output` names, then the manifest: that makes it whole.
+
+Each part is a job of the executor; a publication that was cut off goes on with the parts that are there, by their hash.
+"""
 
 import json
 import os
 import re
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import fsspec
 import pyarrow.parquet as pq
 
+from curate.engine.executors import Work
+from curate.engine.jobs import Failure, Job
+from curate.engine.manifest import read_valid, write_manifest
+from curate.engine.provenance import of_published
 from curate.engine.stages import Plan
-from curate.errors import StageError
+from curate.errors import CurateError, InputError, StageError, StorageError
+from curate.fingerprints import file_fingerprint, fingerprint
+from curate.storage import Location, at, is_remote, is_transient, put, redacted, sync_folder
 from curate.writers import writer_for
 
 if TYPE_CHECKING:
     from curate.engine.run import Dataset
 
 SUFFIX = {"parquet": ".parquet", "jsonl": ".jsonl.gz"}
+_PART = re.compile(r"part-\d+\.(parquet|jsonl\.gz)")
+
+Finish = Callable[[Work, Sequence[Job]], list[dict[str, Any]]]
+"""Runs the jobs that are not finished, and gives the manifests of all in order; raises StageError on a Failure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishJob(Job):
+    """One part of a stage in the format and at the place of an output."""
+
+    fields = ("part", "published")
+
+    data: str
+    """The part's data file."""
+    target: str
+    writer: str
+    """Name of the writer."""
+
+    @property
+    def manifest(self) -> str:
+        """In the stage's folder, apart for each output."""
+        return str(at(self.folder) / f"output-{fingerprint([self.writer, self.target])[:16]}-{self.part:05d}.json")
+
+    @property
+    def file(self) -> str:
+        """Where it writes."""
+        return redacted(self.target)
+
+    def finished(self, *, verify: bool = False) -> dict[str, Any] | None:
+        """The manifest if the published file is there with its hash: another dataset may have been published there."""
+        manifest = read_valid(at(self.manifest), self.fields)
+        try:
+            whole = manifest is not None and file_fingerprint(at(self.target)) == manifest["published"]["hash"]
+        except (OSError, StorageError):
+            return None
+        return manifest if whole else None
+
+
+def publish_part(job: PublishJob) -> dict[str, Any] | Failure:
+    """Write one part."""
+    try:
+        manifest = {"part": job.part, "files": {}, "published": _write(at(job.data), at(job.target), job.writer)}
+        write_manifest(at(job.manifest), manifest)
+    except (OSError, ValueError, CurateError) as error:
+        transient = is_transient(error)
+        return Failure(stage=job.stage, part=job.part, file=job.file, record="", error=str(error), transient=transient)
+    return manifest
 
 
 def check_outputs(plan: Plan) -> None:
     """Refuse, before the work, an output that would mix with the recipe's own input (or overwrite it)."""
     inputs = {
-        os.path.dirname(file.path if "://" in file.path else os.path.realpath(file.path))
+        os.path.dirname(file.path if is_remote(file.path) else os.path.realpath(file.path))
         for file in plan.stages[0].inputs
     }
     for target in plan.recipe.output.values():
         if (folder := _folder(plan, target)) in inputs:
             raise StageError(
-                f"{plan.recipe.path}: the output {folder} is the folder that the recipe reads; name another."
+                f"{plan.recipe.path}: the output {redacted(folder)} is the folder that the recipe reads; name another."
             )
+        try:
+            at(folder)
+        except InputError as error:
+            raise StageError(
+                f"{plan.recipe.name}: the output {redacted(folder)} cannot be written ({redacted(error)})."
+            ) from error
 
 
-def publish(dataset: "Dataset", plan: Plan, *, kind: str, target: str) -> None:
+def publish(dataset: "Dataset", plan: Plan, *, kind: str, target: str, finish: Finish) -> None:
     """Write the dataset to the folder or URL `target` (relative: to the recipe); a whole one is left as it is.
 
     Raises StageError that names the target if it cannot be written.
     """
     folder = _folder(plan, target)
     try:
-        _publish(dataset, plan, kind, folder)
-    except (OSError, ValueError, ImportError) as error:
-        raise StageError(f"{plan.recipe.name}: the output {folder} cannot be written ({error}).") from error
+        _publish(dataset, plan, kind, at(folder), finish)
+    except (OSError, ValueError, InputError, StorageError) as error:
+        raise StageError(
+            f"{plan.recipe.name}: the output {redacted(folder)} cannot be written ({redacted(error)})."
+        ) from error
 
 
 def _folder(plan: Plan, target: str) -> str:
-    return target.rstrip("/") if "://" in target else str((plan.recipe.folder / target).resolve())
+    return target.rstrip("/") if is_remote(target) else str((plan.recipe.folder / at(target)).resolve())
 
 
-def _publish(dataset: "Dataset", plan: Plan, kind: str, folder: str) -> None:
-    files = fsspec.open(f"{folder}/manifest.json").fs
-    path = f"{folder}/manifest.json"
+def _publish(dataset: "Dataset", plan: Plan, kind: str, folder: Location, finish: Finish) -> None:
+    path = folder / "manifest.json"
     names = [f"part-{number:05d}{SUFFIX[kind]}" for number in range(len(dataset.parts))]
-    if files.exists(path):
-        with files.open(path, "r") as file:
-            old = _named_parts(file.read())
-        if old is not None and _whole(files, folder, old, names, dataset.fingerprint):
-            return
-        # Another dataset's manifest must not name the files that change now, and its files must not stay beside them.
-        for name in sorted(set(old["parts"] if old else ()) - set(names)):
-            if files.exists(f"{folder}/{name}"):
-                files.rm(f"{folder}/{name}")
-        files.rm(path)
-    parts = [_write(part, f"{folder}/{name}", kind) for name, part in zip(names, dataset.parts, strict=True)]
-    manifest = {
+    old = _named_parts(path)
+    if old is not None and _whole(folder, old, names, dataset.fingerprint):
+        return
+    _check_strangers(folder, {*names, *(old["parts"] if old else ())})
+    # Another dataset's files must not stay beside these, nor its manifest name files that change. It goes after them:
+    # a run that was cut off finds those that are left.
+    for name in sorted(set(old["parts"] if old else ()) - set(names)):
+        (folder / name).unlink(missing_ok=True)  # another `curate worker` may publish the same now
+    path.unlink(missing_ok=True)
+    last = dataset.stages[-1]
+    jobs = [
+        PublishJob(
+            stage=f"output {kind}",
+            folder=str(last.folder),
+            part=number,
+            data=str(part),
+            target=str(folder / name),
+            writer=kind,
+        )
+        for number, (name, part) in enumerate(zip(names, dataset.parts, strict=True))
+    ]
+    parts = [manifest["published"] for manifest in finish(publish_part, jobs)]
+    numbers = [part["part"] for part in dataset.stages[-1].manifest["parts"] if "data" in part["files"]]
+    manifest = of_published(dataset, plan) | {
         "name": dataset.name,
         "fingerprint": dataset.fingerprint,
         "documents": dataset.documents,
         "text_bytes": dataset.text_bytes,
         "recipe": plan.recipe.path.name,
         "steps": [step for stage in dataset.stages for step in stage.manifest["steps"]],
-        "parts": parts,
+        "parts": [part | {"part": number} for part, number in zip(parts, numbers, strict=True)],
         "funnel": dataset.funnel,
     }
-    files.makedirs(folder, exist_ok=True)
-    with files.open(path, "w") as file:
-        json.dump(manifest, file, ensure_ascii=False, indent=1)
+    put(path, json.dumps(manifest, ensure_ascii=False, indent=1).encode("utf-8"))
+    sync_folder(folder)
 
 
-def _named_parts(text: str) -> dict[str, Any] | None:
-    """Fingerprint and parts (name -> bytes) of a published manifest; None if it is not one of ours."""
+def _named_parts(path: Location) -> dict[str, Any] | None:
+    """Fingerprint and parts (name -> bytes) of a published manifest; None if there is none, or none of ours."""
     try:
-        manifest = json.loads(text)
+        manifest = json.loads(path.read_text(encoding="utf-8"))
         parts = {part["name"]: part["bytes"] for part in manifest["parts"]}
-        ours = all(re.fullmatch(r"part-\d+\.(parquet|jsonl\.gz)", name) for name in parts)
+        ours = all(_PART.fullmatch(name) for name in parts)
         return {"fingerprint": manifest["fingerprint"], "parts": parts} if ours else None
-    except (ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 
-def _whole(files: Any, folder: str, old: dict[str, Any], names: list[str], fingerprint: str) -> bool:
-    return (
-        old["fingerprint"] == fingerprint
-        and list(old["parts"]) == names
-        and all(files.exists(f"{folder}/{name}") for name in names)
-        and all(files.size(f"{folder}/{name}") == size for name, size in old["parts"].items())
-    )
+def _check_strangers(folder: Location, known: set[str]) -> None:
+    """Refuse a folder with files that whoever reads the dataset would take for parts of it."""
+    there = (item.name for item in folder.iterdir()) if folder.exists() else ()
+    if strangers := sorted(name for name in there if _PART.fullmatch(name) and name not in known):
+        more = f" and {len(strangers) - 1} more lie" if len(strangers) > 1 else " lies"
+        raise StageError(
+            f"{redacted(folder)}: {strangers[0]}{more} there, and no manifest says of which dataset: it would be read "
+            "as a part of this one. Remove what is not needed, or name another folder for the output."
+        )
 
 
-def _write(part: Path, target: str, kind: str) -> dict[str, Any]:
-    with pq.ParquetFile(part, pre_buffer=False) as source:
+def _whole(folder: Location, old: dict[str, Any], names: list[str], fingerprint: str) -> bool:
+    if old["fingerprint"] != fingerprint or list(old["parts"]) != names:
+        return False
+    try:
+        return all((folder / name).stat().st_size == size for name, size in old["parts"].items())
+    except FileNotFoundError:
+        return False
+
+
+def _write(part: Location, target: Location, kind: str) -> dict[str, Any]:
+    with part.open("rb") as stream, pq.ParquetFile(stream, pre_buffer=False) as source:
         writer = writer_for(kind)(target, source.schema_arrow)
         with writer:
             for group in range(source.num_row_groups):
                 for batch in source.read_row_group(group).to_batches():
                     writer.write(batch)
         info = writer.close()
-    return {"name": target.rsplit("/", 1)[-1], "bytes": info.bytes, "rows": info.rows, "hash": info.hash}
+    return {"name": target.name, "bytes": info.bytes, "rows": info.rows, "hash": info.hash}

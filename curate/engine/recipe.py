@@ -14,12 +14,15 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import AliasChoices, BaseModel, ConfigDict, TypeAdapter
+from pydantic import Field as Given
 
 from curate.engine.resources import Pool, Resources, Size
+from curate.engine.strangers import check_named, check_recipe
 from curate.errors import RecipeError
+from curate.storage import Location, at, is_remote
 from curate.yamlfile import NAME_RULE, Field, YamlFile, is_name, load_yaml
 
 STEPS = {
@@ -118,6 +121,11 @@ class Recipe:
     """What every part needs."""
     step_resources: dict[str, Resources] = dataclasses.field(default_factory=dict)
     """What parts of stages with these steps need beyond it."""
+    description: str = ""
+    licence: str | None = None
+    """Of the texts, as the author of the recipe states it; for the card."""
+    removed: Location | None = None
+    """The list of documents that must never come (again): see curate.engine.removed."""
 
     @property
     def folder(self) -> Path:
@@ -143,13 +151,16 @@ class _RecipeFile(BaseModel):
     artifacts: dict[str, dict[str, Any]] = {}
     steps: list[str | dict[str, Any]]
     output: dict[str, str] = {}
+    licence: Annotated[str | None, Given(validation_alias=AliasChoices("licence", "license"))] = None
+    removed: str | None = None
     resources: dict[str, Any] = {}
 
 
 def load_recipe(path: Path, *, source: str | None = None, builtin_only: bool = False) -> Recipe:
     """Read and validate a recipe; `source` replaces the file pattern of its source.
 
-    Raises RecipeError, one line a problem, each naming file, line and field.
+    Raises RecipeError, one line a problem, each naming file, line and field. `builtin_only`: what a stranger's recipe
+    may name, see curate.engine.strangers.
     """
     file = load_yaml(path)
     raw = file.parse(_RecipeFile, file.data)
@@ -158,7 +169,9 @@ def load_recipe(path: Path, *, source: str | None = None, builtin_only: bool = F
     known = frozenset(raw.artifacts)
     steps = tuple(_step(file, number, value, known, builtin_only) for number, value in enumerate(raw.steps))
     resources, step_resources = _resources(file, raw.resources, steps)
-    return Recipe(
+    if builtin_only and raw.removed:
+        check_named(file, ("removed",), raw.removed)
+    recipe = Recipe(
         name=raw.name,
         path=path.resolve(),
         source=_source(file, raw.source, source),
@@ -168,7 +181,17 @@ def load_recipe(path: Path, *, source: str | None = None, builtin_only: bool = F
         builtin_only=builtin_only,
         resources=resources,
         step_resources=step_resources,
+        description=raw.description,
+        licence=raw.licence,
+        removed=_beside(path, raw.removed) if raw.removed else None,
     )
+    if builtin_only:
+        check_recipe(file, recipe, own_source=source is None)
+    return recipe
+
+
+def _beside(path: Path, name: str) -> Location:
+    return at(name) if is_remote(name) else path.resolve().parent / at(name)
 
 
 def _resources(
@@ -181,7 +204,8 @@ def _resources(
         raise file.error(("resources", "steps"), "steps with what they need, such as {quality: {gpus: 0.25}}.")
     for name in special:
         if name not in {step.name for step in steps}:
-            raise file.error(("resources", "steps", name), "the recipe has no step of this name.")
+            there = ", ".join(dict.fromkeys(step.name for step in steps))
+            raise file.error(("resources", "steps", name), f"the recipe has no step of this name; it has {there}.")
     adapter = TypeAdapter(Resources)
     return file.parse(adapter, common, ("resources",)), {
         name: file.parse(adapter, {**common, **given}, ("resources", "steps", name)) for name, given in special.items()

@@ -5,17 +5,19 @@ and `artifacts/<name>-<fingerprint>/`; deleting any of it only costs the time to
 """
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
-from curate.engine.executors import NOBODY, Executor, Listener, Work
+from curate.engine.cost import estimate
+from curate.engine.exchange import exchange_jobs
+from curate.engine.executors import NOBODY, Executor, Listener, Results, Work
 from curate.engine.jobs import ArtifactJob, Failure, Job, PartJob
 from curate.engine.manifest import PART_FIELDS, part_manifest, read_valid, write_manifest
-from curate.engine.part import MapJob, ReduceJob, make_artifact, map_part, reduce_parts, run_part
+from curate.engine.part import make_artifact, run_part
 from curate.engine.publish import check_outputs, publish
 from curate.engine.recipe import Recipe
 from curate.engine.resources import Resources
@@ -24,6 +26,7 @@ from curate.engine.tally import Tally
 from curate.errors import ReconciliationError, StageError
 from curate.fingerprints import ContentMemory
 from curate.progress import Progress
+from curate.storage import public_url, redacted, together
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,9 @@ class Engine:
         try:
             self.work.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StageError(f"The work folder {self.work} cannot be made: {error.strerror or error}.") from error
+            raise StageError(
+                f"The work folder {redacted(self.work)} cannot be made: {error.strerror or error}."
+            ) from error
         plan = self.planner.plan(recipe)
         self.memory.save()
         return plan
@@ -135,7 +140,7 @@ class Engine:
 
     def _dataset(self, plan: Plan) -> Dataset:
         check_outputs(plan)
-        self._check_disk(plan)
+        self._check_possible(plan)
         made: dict[str, dict[str, Any]] = {}
         results: list[StageResult] = []
         for stage in plan.stages:
@@ -146,19 +151,30 @@ class Engine:
             results.append(self._stage(stage, results[-1] if results else None, files))
         dataset = Dataset(plan.recipe.name, plan.last.fingerprint, tuple(results), made)
         for kind, target in plan.recipe.output.items():
-            publish(dataset, plan, kind=kind, target=target)
+            publish(dataset, plan, kind=kind, target=target, finish=self._published)
         return dataset
 
-    def _check_disk(self, plan: Plan) -> None:
-        # Compressed input becomes at most about as many bytes of compressed parts a stage; what is missing is refused
-        # before the work, not after it.
-        missing = [stage for stage in plan.stages if not (self._folder(stage) / "manifest.json").exists()]
-        need, free = plan.input_bytes * len(missing), shutil.disk_usage(self.work).free
-        if need > free:
-            raise StageError(
-                f"The work folder {self.work} has {free / 1e9:.1f} GB free, and {len(missing)} stages over "
-                f"{plan.input_bytes / 1e9:.1f} GB of input may need {need / 1e9:.1f} GB: name another with --work."
-            )
+    def _check_possible(self, plan: Plan) -> None:
+        """Refuse now what would end the run after hours: a disk that is too small, resources that nobody has."""
+        cost = estimate(plan, self.work, workers=self.executor.workers)
+        cost.check()
+        left = {stage.folder for stage in cost.stages if not stage.done}
+        for stage in plan.stages:
+            if stage.folder_name in left:
+                try:
+                    self.executor.check(stage.resources)
+                except StageError as error:
+                    raise StageError(f"Stage {stage.label}: {error}") from None
+
+    def _published(self, work: Work, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+        found = dict(enumerate(together(methodcaller("finished"), jobs, self.work)))
+        todo = [number for number, manifest in found.items() if manifest is None]
+        some = [jobs[number] for number in todo]
+        for place, result in _one_each(self.executor.run(work, some, listener=self.listener), some):
+            if isinstance(result, Failure):
+                raise StageError(str(result))
+            found[todo[place]] = result
+        return [manifest for _, manifest in sorted(found.items()) if manifest is not None]
 
     def _folder(self, stage: Stage) -> Path:
         return self.work / "stages" / stage.folder_name
@@ -178,7 +194,7 @@ class Engine:
         summary: dict[str, Any] = {}
         with self.progress.task(stage.label, total=len(jobs) * (2 if stage.exchange else 1), unit="parts") as task:
             if stage.exchange:
-                jobs, summary = self._exchange(stage, folder, jobs, files, task.advance)
+                jobs, summary = self._exchange(stage, folder, jobs, task.advance)
             tally = Tally()
             phase = "apply" if stage.exchange else "part"
             self._finish(run_part, jobs, stage, phase, task.advance, tally.add)
@@ -192,49 +208,45 @@ class Engine:
         return StageResult(stage, folder, manifest)
 
     def _whole(self, folder: Path, manifest: dict[str, Any]) -> bool:
-        return all(
-            read_valid(part_manifest(folder, part["part"]), PART_FIELDS, verify=self.verify) is not None
-            for part in manifest["parts"]
-        )
+        def found(part: dict[str, Any]) -> bool:
+            return read_valid(part_manifest(folder, part["part"]), PART_FIELDS, verify=self.verify) is not None
+
+        return all(together(found, manifest["parts"], folder))
 
     def _jobs(self, stage: Stage, parent: StageResult | None, folder: Path, files: dict[str, str]) -> list[PartJob]:
         common: dict[str, Any] = {"stage": stage.label, "folder": str(folder), "steps": stage.steps, "files": files}
+        common["models"] = stage.models
         if parent is None:
             return [
-                PartJob(part=number, source=stage.source, pieces=pieces, **common)
+                PartJob(
+                    part=number,
+                    source=stage.source,
+                    pieces=pieces,
+                    removed=stage.removed,
+                    size=sum(piece.size for piece in pieces),
+                    **common,
+                )
                 for number, pieces in enumerate(stage.pieces)
             ]
         return [
-            PartJob(part=part["part"], parent=_data_path(parent.folder, part), **common)
+            PartJob(
+                part=part["part"],
+                parent=_data_path(parent.folder, part),
+                size=part["files"].get("data", {}).get("bytes", 0),
+                **common,
+            )
             for part in parent.manifest["parts"]
         ]
 
     def _exchange(
-        self,
-        stage: Stage,
-        folder: Path,
-        jobs: list[PartJob],
-        files: dict[str, str],
-        advance: Callable[[float], None],
+        self, stage: Stage, folder: Path, jobs: list[PartJob], advance: Callable[[float], None]
     ) -> tuple[list[PartJob], dict[str, Any]]:
-        """Map and reduce; the jobs that apply the state, and the state's summary."""
-        paths: dict[int, str] = {}
+        """Map and rounds; the jobs that apply the decision, and its summary."""
 
-        def collect(manifest: dict[str, Any]) -> None:
-            paths[manifest["part"]] = str(folder / manifest["files"]["partial"]["name"])
+        def finish(work: Work, some: Sequence[Job], phase: str, take: Callable[[dict[str, Any]], None]) -> None:
+            self._finish(work, some, stage, phase, advance if phase == "map" else lambda _: None, take)
 
-        maps = [MapJob(**{item.name: getattr(job, item.name) for item in fields(job)}) for job in jobs]
-        self._finish(map_part, maps, stage, "map", advance, collect)
-        partials = tuple(paths[job.part] for job in jobs)
-        reduce = ReduceJob(stage=stage.label, folder=str(folder), step=stage.steps[0], files=files, partials=partials)
-        states: list[dict[str, Any]] = []
-        self._finish(reduce_parts, [reduce], stage, "reduce", lambda _: None, states.append)
-        (state,) = states
-        jobs = [
-            replace(job, state=(str(folder / state["files"][f"state-{number}"]["name"]),))
-            for number, job in enumerate(jobs)
-        ]
-        return jobs, state["summary"]
+        return exchange_jobs(stage, folder, jobs, finish)
 
     def _finish(
         self,
@@ -246,20 +258,27 @@ class Engine:
         take: Callable[[dict[str, Any]], None],
     ) -> None:
         """Give the manifest of each job to `take`, as they come; finished jobs are not done again."""
-        todo = []
-        for job in jobs:
-            found = job.finished(verify=self.verify)
+        todo, there = [], _Found()
+        for job, found in zip(
+            jobs, together(methodcaller("finished", verify=self.verify), jobs, self.work), strict=True
+        ):
             if found is None:
                 todo.append(job)
             else:
+                there.add(job, found)
                 take(found)
-        done = len(jobs) - len(todo)
-        advance(done)
+        advance(there.parts)
         self.listener.emit(
-            "stage_started", stage=stage.label, folder=stage.folder_name, parts=len(jobs), found=done, phase=phase
+            "stage_started",
+            stage=stage.label,
+            folder=stage.folder_name,
+            parts=len(jobs),
+            found=there.parts,
+            phase=phase,
+            bytes=sum(_size(job) for job in jobs),
+            **there.facts,
         )
-        results = self._results(work, todo, stage.label, phase, stage.resources)
-        for _, manifest in results:
+        for _, manifest in self._results(work, todo, stage.label, phase, stage.resources):
             take(manifest)
             advance(1)
 
@@ -268,15 +287,14 @@ class Engine:
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """Results of the executor; the first failure ends the stage with what it says."""
         running = self.executor.run(work, jobs, resources=resources, listener=self.listener)
-        try:
-            for place, result in running:
-                if isinstance(result, Failure):
-                    self.listener.emit("part_failed", stage=label, part=result.part, phase=phase, error=str(result))
-                    raise StageError(str(result))
-                self.listener.emit("part_done", stage=label, part=jobs[place].part, phase=phase, **_facts(result))
-                yield place, result
-        finally:
-            running.close()
+        for place, result in _one_each(running, jobs):
+            if isinstance(result, Failure):
+                self.listener.emit("part_failed", stage=label, part=result.part, phase=phase, error=str(result))
+                raise StageError(str(result))
+            facts = _facts(jobs[place], result)
+            done = {"seconds": result.get("wall_seconds", 0.0), "worker": result.get("worker", "")}
+            self.listener.emit("part_done", stage=label, part=jobs[place].part, phase=phase, **facts, **done)
+            yield place, result
 
     def _artifact(self, planned: PlannedArtifact) -> tuple[dict[str, Any], Path]:
         name = planned.spec.name
@@ -293,6 +311,7 @@ class Engine:
                 spec=planned.spec,
                 positives=tuple(str(path) for path in planned.positives),
                 negatives=tuple(str(path) for path in negatives),
+                sources=planned.sources,
             )
             self.listener.emit("artifact_started", artifact=name)
             with self.progress.task(f"train {name}", total=1, unit="model") as task:
@@ -302,8 +321,46 @@ class Engine:
         return manifest | {"fingerprint": planned.fingerprint}, folder
 
 
-def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What an event says of a finished part."""
+def _one_each(running: Results, jobs: Sequence[Job]) -> Iterator[tuple[int, dict[str, Any] | Failure]]:
+    """What an executor gives, checked to be one result for each job: nothing lost, nothing twice."""
+    given = bytearray(len(jobs))
+    try:
+        for place, result in running:
+            if given[place]:
+                raise ReconciliationError(f"The executor gave part {jobs[place].part} of {jobs[place].stage} twice.")
+            given[place] = 1
+            yield place, result
+    finally:
+        running.close()
+    if missing := given.count(0):
+        first = jobs[given.index(0)]
+        raise ReconciliationError(
+            f"Stage {first.stage}: the executor ended without a result for {missing} of {len(jobs)} parts, the first "
+            f"of them part {first.part}. What was finished is kept: run the same command again."
+        )
+
+
+class _Found:
+    """What the parts that were there already hold together."""
+
+    def __init__(self) -> None:
+        self.parts = 0
+        self.facts: dict[str, Any] = {}
+
+    def add(self, job: Job, manifest: dict[str, Any]) -> None:
+        """One more of them."""
+        self.parts += 1
+        for name, value in _facts(job, manifest).items():
+            if name == "rules":
+                rules = self.facts.setdefault("rules", {})
+                for rule, count in value.items():
+                    rules[rule] = rules.get(rule, 0) + count
+            else:
+                self.facts[name] = self.facts.get(name, 0) + value
+
+
+def _facts(job: Job, manifest: dict[str, Any]) -> dict[str, Any]:
+    """What events say of a finished part."""
     funnel = manifest.get("funnel") or []
     rules: dict[str, int] = {}
     for row in funnel:
@@ -315,9 +372,12 @@ def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
         "bytes_in": funnel[0]["in_bytes"] if funnel else 0,
         "bytes_out": funnel[-1]["out_bytes"] if funnel else 0,
         "rules": rules,
-        "seconds": manifest.get("wall_seconds", 0.0),
-        "worker": manifest.get("worker", ""),
+        "size": _size(job),
     }
+
+
+def _size(job: Job) -> int:
+    return job.size if isinstance(job, PartJob) else 0
 
 
 def _data_path(folder: Path, part: dict[str, Any]) -> str | None:
@@ -328,9 +388,10 @@ def _stage_manifest(stage: Stage, tally: Tally, seconds: float) -> dict[str, Any
     return {
         "fingerprint": stage.fingerprint,
         "label": stage.label,
-        "steps": [{"name": step.name, "parameters": json.loads(step.parameters)} for step in stage.steps],
+        "steps": [{"name": step.name, "parameters": json.loads(public_url(step.parameters))} for step in stage.steps],
         "parent": stage.parent.fingerprint if stage.parent else None,
         "inputs": [{"name": file.name, "bytes": file.size} for file in stage.inputs],
+        "identity": stage.identity,
         "artifacts": {artifact.spec.name: artifact.fingerprint for artifact in stage.artifacts},
         "files": {},
         "parts": [tally.parts[number] for number in sorted(tally.parts)],

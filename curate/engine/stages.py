@@ -20,10 +20,12 @@ from curate.engine.recipe import (
     load_class,
 )
 from curate.engine.resources import Resources
+from curate.engine.strangers import check_inside
 from curate.errors import InputError
 from curate.fingerprints import ContentMemory, fingerprint
 from curate.readers import InputFile, Piece
 from curate.readers.cutting import cut_parts
+from curate.storage import at, is_remote
 
 FORMAT = 3
 """Version of the engine's part and ledger format; enters every fingerprint."""
@@ -36,6 +38,8 @@ class PlannedArtifact:
     spec: ArtifactSpec
     positives: tuple[Path, ...]
     negatives: "Plan | tuple[Path, ...]"
+    sources: tuple[InputFile, ...]
+    """The files among them, with size and time."""
     resources: Resources
     fingerprint: str
 
@@ -58,6 +62,12 @@ class Stage:
     resources: Resources
     """What a part needs; never in the fingerprint."""
     fingerprint: str
+    identity: dict[str, Any]
+    """What the fingerprint is the hash of, but for cuts: `reader`, `files` (name, content) or `parent`; `steps`."""
+    removed: tuple[str, str] | None = None
+    """The list of removed documents, and the time of the last request that counts (first stage only)."""
+    models: tuple[InputFile, ...] = ()
+    """Files that its steps name, with size and time: what the fingerprint knows by content must stay as it is."""
 
     @property
     def label(self) -> str:
@@ -101,10 +111,14 @@ class Plan:
 
 
 class Planner:
-    """Plans recipes against the contents of their files; recipes sampled by artifacts are planned once."""
+    """Plans recipes against the contents of their files; recipes sampled by artifacts are planned once.
 
-    def __init__(self, memory: ContentMemory) -> None:
+    `until` plans as if documents had been removed on request up to that time only: what a run of then is found by.
+    """
+
+    def __init__(self, memory: ContentMemory, *, until: str | None = None) -> None:
         self.memory = memory
+        self.until = until
         self._open: list[Path] = []
 
     def plan(self, recipe: Recipe) -> Plan:
@@ -129,20 +143,25 @@ class Planner:
         source: SourceSpec | None = None
         inputs: tuple[InputFile, ...] = ()
         pieces: tuple[tuple[Piece, ...], ...] = ()
+        lists: tuple[str, str] | None = None
         if parent is None:
             source = recipe.source
             reader = source.build()
             inputs = tuple(reader.files(list(source.files), base=recipe.folder))
+            if recipe.builtin_only and not Path(source.files[0]).is_absolute():  # not --source, which is trusted
+                check_inside(recipe.folder, (Path(file.path) for file in inputs if not is_remote(file.path)))
             pieces = tuple(cut_parts(reader, inputs, part_bytes=source.part_bytes))
             origin: Any = {
                 "reader": [source.reader, reader.version, plain(reader.parameters()), _libraries(reader)],
                 "files": [[file.name, self._content(file)] for file in inputs],
                 "parts": [[[piece.file.name, piece.start, piece.stop] for piece in part] for part in pieces],
             }
+            lists = self._removed(recipe, origin)
         else:
             origin = parent.fingerprint
         used: dict[str, PlannedArtifact] = {}
-        identities = [self._identity(step, artifacts, used) for step in steps]
+        models: list[InputFile] = []
+        identities = [self._identity(step, artifacts, used, models) for step in steps]
         return Stage(
             steps=steps,
             source=source,
@@ -153,15 +172,38 @@ class Planner:
             exchange=any(_is_exchange(step) for step in steps),
             resources=recipe.needs(steps),
             fingerprint=fingerprint({"format": FORMAT, "origin": origin, "steps": identities}),
+            identity=_told(origin) | {"steps": identities},
+            removed=lists,
+            models=tuple(models),
         )
 
+    def _removed(self, recipe: Recipe, origin: dict[str, Any]) -> tuple[str, str] | None:
+        """Note in `origin` the requests on the recipe's list of removed documents; without any, nothing changes."""
+        if recipe.removed is None:
+            return None
+        from curate.engine.removed import RemovedIds
+
+        removed = RemovedIds.load(recipe.removed, until=self.until)
+        if not removed.requests:
+            return None
+        origin["removed"] = removed.fingerprint
+        return str(recipe.removed), removed.requests[-1].when
+
     def _content(self, file: InputFile) -> list[Any] | str:
-        path = Path(file.path)
-        return self.memory.of(path) if "://" not in file.path and path.exists() else [file.size, file.etag]
+        """A remote file is known by size and etag: hashing it would read all of it before the work begins."""
+        if is_remote(file.path) and file.etag:
+            return [file.size, file.etag]
+        return self.memory.of(at(file.path))
 
     def _identity(
-        self, spec: StepSpec, artifacts: dict[str, PlannedArtifact], used: dict[str, PlannedArtifact]
+        self,
+        spec: StepSpec,
+        artifacts: dict[str, PlannedArtifact],
+        used: dict[str, PlannedArtifact],
+        models: list[InputFile],
     ) -> dict[str, Any]:
+        from curate.readers import list_files
+
         step, kind = spec.build(), load_class(spec.path)
         parameters = plain(step.parameters())
         for field in step.artifact_fields:
@@ -170,7 +212,8 @@ class Planner:
                 used[value] = artifacts[value]
                 parameters[field] = {"artifact": artifacts[value].fingerprint}
             elif isinstance(value, str):
-                parameters[field] = {"file": self.memory.of(Path(value))}
+                models += list_files(value)  # before it is hashed: a change meanwhile is seen
+                parameters[field] = {"file": self.memory.of(at(value))}
         return {
             "step": spec.name if is_ours(kind) and "." not in spec.name else spec.path,
             "version": step.version,
@@ -183,19 +226,28 @@ class Planner:
         from curate.readers import list_files
 
         artifact = spec.build()
-        positives = tuple(Path(file.path) for file in list_files(list(artifact.positive), base=recipe.folder))
+        sources = list_files(list(artifact.positive), base=recipe.folder)
+        positives = tuple(at(file.path) for file in sources)
         sample = artifact.negative.sample
+        if recipe.builtin_only:
+            check_inside(recipe.folder, positives)
         negatives: Plan | tuple[Path, ...]
         content: Any
         if isinstance(sample, str) and (path := _recipe_path(recipe, sample)):
+            if recipe.builtin_only:
+                check_inside(recipe.folder, [path])
             negatives = self.plan(load_recipe(path, builtin_only=recipe.builtin_only))
             content = negatives.last.fingerprint
         else:
             patterns = [sample] if isinstance(sample, str) else list(sample)
             try:
-                negatives = tuple(Path(file.path) for file in list_files(patterns, base=recipe.folder))
+                files = list_files(patterns, base=recipe.folder)
             except InputError as error:
                 raise InputError(f"{spec.where}.negative.sample: neither a recipe nor files: {error}") from None
+            negatives = tuple(at(file.path) for file in files)
+            sources += files
+            if recipe.builtin_only:
+                check_inside(recipe.folder, negatives)
             content = [self.memory.of(path) for path in negatives]
         parameters = {key: value for key, value in plain(artifact.parameters()).items() if key != "positive"}
         parameters["negative"].pop("sample")  # known by content, as the positives are: paths never enter
@@ -207,7 +259,11 @@ class Planner:
             "negatives": content,
             "libraries": _libraries(artifact),
         }
-        return PlannedArtifact(spec, positives, negatives, recipe.resources, fingerprint(identity))
+        return PlannedArtifact(spec, positives, negatives, tuple(sources), recipe.resources, fingerprint(identity))
+
+
+def _told(origin: dict[str, Any] | str) -> dict[str, Any]:
+    return {"parent": origin} if isinstance(origin, str) else {key: origin[key] for key in origin if key != "parts"}
 
 
 def _libraries(thing: Any) -> dict[str, str]:

@@ -10,23 +10,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.documents import Batch
+from curate.engine.as_run import plan_as_run
 from curate.engine.recipe import Recipe
-from curate.engine.run import Engine
 from curate.engine.stages import Stage
 from curate.errors import InputError
+from curate.storage import at
 
 
 def why(recipe: Recipe, record: str, *, work: Path) -> Iterator[str]:
     """Lines that say, stage by stage, what became of `record`. Raises InputError if the run is not there or no
     ledger knows the record."""
-    from curate.engine.executors import executor_for
-
     if not work.is_dir():
         raise InputError(f"{work}: no such work folder; name the one of the run with --work.")
-    plan = Engine(work, executor_for(1)).plan(recipe)
+    plan = plan_as_run(recipe, at(work))
     folders = [(stage, work / "stages" / stage.folder_name) for stage in plan.stages]
     if not (folders[0][1] / "manifest.json").exists():
         raise InputError(
@@ -54,7 +54,7 @@ def why(recipe: Recipe, record: str, *, work: Path) -> Iterator[str]:
 
 def _id_of_url(folder: Path, url: str) -> str | None:
     for path in [*sorted(folder.glob("part-*.parquet")), *sorted(folder.glob("ledger-*.parquet"))]:
-        table = pq.read_table(path, columns=["id", "url"], filters=[("url", "=", url)])
+        table = _table(path, columns=["id", "url"], filters=[("url", "=", url)])
         if table.num_rows:
             return str(table.column("id")[0].as_py())
     return None
@@ -63,9 +63,14 @@ def _id_of_url(folder: Path, url: str) -> str | None:
 def _ledger_rows(folder: Path, key: str) -> list[tuple[int, dict[str, Any]]]:
     found = []
     for path in sorted(folder.glob("ledger-*.parquet")):
-        table = pq.read_table(path, filters=[("id", "=", key)])
+        table = _table(path, filters=[("id", "=", key)])
         found += [(int(path.stem.rpartition("-")[2]), row) for row in table.to_pylist()]
     return found
+
+
+def _table(path: Path, *, filters: list[tuple[str, str, str]], columns: list[str] | None = None) -> pa.Table:
+    with path.open("rb") as file:
+        return pq.read_table(file, columns=columns, filters=filters)
 
 
 def _sentence(stage: Stage, row: dict[str, Any]) -> str:
@@ -90,7 +95,7 @@ def _other_rules(stage: Stage, folder: Path, part: int, row: dict[str, Any], wor
     if stage.parent is None:
         return
     path = work / "stages" / stage.parent.folder_name / f"part-{part:05d}.parquet"
-    table = pq.read_table(path, filters=[("id", "=", row["id"])])
+    table = _table(path, filters=[("id", "=", row["id"])])
     if not table.num_rows:
         return
     batch = Batch(table.combine_chunks().to_batches()[0].slice(0, 1))

@@ -45,6 +45,11 @@ class Extract(Edit):
         Edit.__post_init__(self)
         self._sandbox: Sandbox | None = None
 
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Those of the chosen engine; resiliparse detects the charset for both."""
+        return ("resiliparse",) if self.engine == "resiliparse" else ("resiliparse", "trafilatura", "lxml", "justext")
+
     def parameters(self) -> dict[str, Any]:
         """The parameters that matter to the chosen engine, by the names that recipes use."""
         own: dict[str, Any] = {"main_content": self.main_content}

@@ -24,6 +24,9 @@ WALL_FACTOR = 12
 MEMORY_BYTES = 4 << 30
 """Address space of a child: a page that asks for more fails."""
 START_LIMIT_S = 120.0
+TRIES = 3
+"""Of a page whose child was killed from outside: that says nothing of the page."""
+_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class PageError(Exception):
@@ -32,6 +35,10 @@ class PageError(Exception):
     def __init__(self, rule: str, sentence: str) -> None:
         super().__init__(sentence)
         self.rule = rule
+
+
+class _Killed(Exception):
+    """Somebody else ended the child: the system that ran out of memory, a scheduler, a person."""
 
 
 class Sandbox:
@@ -45,7 +52,18 @@ class Sandbox:
         atexit.register(_close, weakref.ref(self))
 
     def text(self, content: bytes, charset: str) -> str:
-        """The text of one page (may be empty). Raises PageError."""
+        """The text of one page (may be empty). Raises PageError, or StageError if its child is killed each time."""
+        for _ in range(TRIES):
+            try:
+                return self._text(content, charset)
+            except _Killed as killed:
+                how = str(killed)
+        raise StageError(
+            f"The extraction process was killed {TRIES} times on one page ({how}), from outside; perhaps memory ran "
+            "out. Use fewer workers, or more memory, and run the same command again."
+        )
+
+    def _text(self, content: bytes, charset: str) -> str:
         child = self._running()
         label = charset.encode("ascii", "replace")[:64]
         deadline = time.monotonic() + self._time_limit_s * WALL_FACTOR
@@ -94,7 +112,7 @@ class Sandbox:
             ) from error
         return child
 
-    def _verdict(self, child: subprocess.Popen[bytes], error: Exception) -> PageError:
+    def _verdict(self, child: subprocess.Popen[bytes], error: Exception) -> PageError | _Killed:
         """What became of a child that did not answer."""
         if isinstance(error, TimeoutError):
             self.close()
@@ -105,6 +123,8 @@ class Sandbox:
         if code == -signal.SIGPROF:
             return PageError("extract.time", f"the time limit of {self._time_limit_s:g} s of CPU was reached")
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        if -code in _FROM_OUTSIDE:
+            return _Killed(how)
         return PageError("extract.crash", f"the parser crashed on this page ({how})")
 
     @staticmethod

@@ -17,6 +17,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from curate.errors import InputError
+from curate.models.fasttext import LIBRARY
 from curate.steps import STEP_CONFIG
 
 MODEL_FILE, CARD_FILE = "model.bin", "card.json"
@@ -37,6 +38,7 @@ class FastTextArtifact:
 
     kind: ClassVar[str] = "fasttext"
     version: ClassVar[int] = 1
+    libraries: ClassVar[tuple[str, ...]] = (LIBRARY,)
 
     positive: Annotated[list[str], Field(min_length=1)]
     """Parquet or JSONL files with a column `text`, relative to the recipe."""

@@ -16,6 +16,8 @@ import pyarrow.compute as pc
 from curate.errors import InputError
 
 LABEL = "__label__"
+LIBRARY = "fasttext-numpy2-wheel"
+"""The distribution that scores and trains; its version enters fingerprints."""
 SCORE_DECIMALS = 6
 """Scores are rounded to this many decimals: a threshold must not see the last bits of a float."""
 

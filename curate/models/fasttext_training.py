@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate.errors import InputError, TrainingError
-from curate.models.fasttext import LABEL, Classifier, as_lines
+from curate.models.fasttext import LABEL, LIBRARY, Classifier, as_lines
 
 POSITIVE, NEGATIVE = "positive", "negative"
 _LINES_AT_ONCE = 1024
@@ -90,7 +90,7 @@ def train_fasttext(
         "texts": {lines.label: lines.counts() for lines in classes},
         "held_out": held_out,
         "model": {"bytes": out.stat().st_size, "blake2b": _hash_of_file(out)},
-        "library": {"fasttext-numpy2-wheel": version("fasttext-numpy2-wheel")},
+        "library": {LIBRARY: version(LIBRARY)},
     }  # fmt: skip
 
 

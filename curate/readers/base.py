@@ -9,6 +9,7 @@ another file. Nothing downstream takes ids for unique over files, parts or piece
 Memory is bounded by BATCH_BYTES, one record's limit, and 8 to 16 bytes an id.
 """
 
+import hashlib
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ import pyarrow as pa
 
 from curate.documents import BATCH_BYTES, BATCH_ROWS, Batch, stable_id
 from curate.errors import InputError
+from curate.storage import open_input, redacted
 
 REFUSED_SCHEMA = pa.schema(
     [
@@ -58,17 +60,13 @@ class InputFile:
     def open(self, *, block_bytes: int | None = None) -> BinaryIO:
         """The file's bytes, seekable; `block_bytes`: read from a remote store at a time, where little is wanted.
 
-        Raises InputError if it cannot be opened.
+        Raises InputError if it cannot be opened, or is not the file any more that the plan saw; StorageError if the
+        disk or the store fails, then or while it is read.
         """
         try:
-            if "://" not in self.path:
-                return Path(self.path).open("rb")
-            import fsspec
-
-            system, path = fsspec.core.url_to_fs(self.path)
-            return system.open(path, "rb", **({"block_size": block_bytes} if block_bytes else {}))  # type: ignore[no-any-return]
-        except (OSError, ValueError, ImportError) as error:
-            raise InputError(f"{self.path}: cannot be opened ({error}).") from error
+            return open_input(self.path, expected=(self.size, self.etag), block_bytes=block_bytes)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{redacted(self.path)}: cannot be opened ({redacted(error)}).") from error
 
 
 @dataclass(frozen=True)
@@ -155,8 +153,9 @@ class SeenIds:
         self._runs: list[np.ndarray] = []
 
     def add(self, key: str) -> bool:
-        """Remember `key`; true if it is new."""
-        code = hash(key)
+        """Remember `key`; true if it is new. Python's own hash would let two attempts at one part differ."""
+        digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        code = int.from_bytes(digest, "little", signed=True)
         if code in self._recent or any(self._holds(run, code) for run in self._runs):
             return False
         self._recent.add(code)

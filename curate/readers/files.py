@@ -12,6 +12,8 @@ from typing import Any
 
 from curate.errors import InputError
 from curate.readers.base import InputFile
+from curate.storage import at, is_remote, public_url, redacted
+from curate.storage.reading import state_of
 
 WILDCARDS = "*?["
 
@@ -29,14 +31,33 @@ def list_files(pattern: str | Sequence[str], *, base: Path | None = None) -> lis
     found: dict[str, tuple[int, str]] = {}
     roots = []
     for item in patterns:
-        root, files = _remote(item) if "://" in item else _local(item, base)
+        root, files = _remote(item) if is_remote(item) else _local(item.removeprefix("file://"), base)
         if not files:
-            raise InputError(f"{item}: no file found{_hint(item, base)}.")
+            raise InputError(f"{redacted(item)}: no file found{_hint(item, base)}.")
         roots.append(root)
         found |= files
     root = _common(roots, patterns)
-    named = [InputFile(path, posixpath.relpath(path, root), size, etag) for path, (size, etag) in found.items()]
+    # Names enter ids and manifests: a signed URL's name must neither tell its key nor change with it.
+    root = public_url(root)
+    named = [
+        InputFile(path, posixpath.relpath(public_url(path), root), size, etag) for path, (size, etag) in found.items()
+    ]
+    _check_names(named)
     return sorted(named, key=lambda file: file.name)
+
+
+def _check_names(files: list[InputFile]) -> None:
+    seen: dict[str, str] = {}
+    for file in files:
+        if file.name in seen:
+            raise InputError(
+                f"{redacted(file.path)}: two URLs of one source differ by their credentials only; leave one out."
+            )
+        seen[file.name] = file.path
+        try:
+            file.path.encode()
+        except UnicodeEncodeError:  # Linux allows any bytes, and Python hands them on as lone surrogates
+            raise InputError(f"{file.path!r}: the file's name is no UTF-8 text; rename it.") from None
 
 
 def _hint(pattern: str, base: Path | None) -> str:
@@ -54,7 +75,9 @@ def _root(path: str) -> str:
 def _common(roots: list[str], patterns: list[str]) -> str:
     schemes = {root.split("://")[0] if "://" in root else "" for root in roots}
     if len(schemes) > 1:
-        raise InputError(f"{', '.join(patterns)}: one source lies in one file system; make two sources of them.")
+        raise InputError(
+            f"{redacted(', '.join(patterns))}: one source lies in one file system; make two sources of them."
+        )
     scheme = schemes.pop()
     if not scheme:
         return posixpath.commonpath(roots)
@@ -101,34 +124,26 @@ def _local_state(path: Path) -> tuple[int, str]:
 
 
 def _remote(pattern: str) -> tuple[str, dict[str, tuple[int, str]]]:
-    import fsspec
+    """The folder that names start from, and size and etag of each file. Every listing that fails is an error: fsspec's
+    own glob leaves out the folders that it could not list."""
+    from curate.storage.places import below, entry_names
 
-    try:
-        system, path = fsspec.core.url_to_fs(pattern)
-        if any(mark in path for mark in WILDCARDS):
-            root = _root(path)
-            rest = path[len(root) :].lstrip("/")
-            infos = system.glob(path, detail=True)
-            infos = {name: info for name, info in infos.items() if _named(name[len(root) :].lstrip("/"), rest)}
-        elif system.isdir(path):
-            root = path.rstrip("/")
-            infos = system.find(root, detail=True)
-            infos = {name: info for name, info in infos.items() if not _hidden(name, root)}
-        else:
-            root = posixpath.dirname(path)
-            infos = {path: system.info(path)} if system.exists(path) else {}
-    except Exception as error:  # each file system of fsspec has errors of its own
-        raise InputError(f"{pattern}: cannot be listed ({error}).") from error
-    files = {system.unstrip_protocol(name): info for name, info in infos.items() if info.get("type") != "directory"}
-    return system.unstrip_protocol(root), {url: _remote_state(info) for url, info in files.items()}
-
-
-def _hidden(name: str, root: str) -> bool:
-    return any(part[:1] in ("_", ".") for part in name[len(root) :].strip("/").split("/"))
+    place: Any = at(pattern)
+    url = str(place)
+    if url.startswith(("http://", "https://")):  # one file: a `?` starts the query there
+        return posixpath.dirname(url.split("?")[0]), {url: place.state()} if place.is_file() else {}
+    if any(mark in url for mark in WILDCARDS):
+        root, rest = _root(url), url[len(_root(url)) :].lstrip("/")
+        folder: Any = at(root)
+        found = {name: entry for name, entry in entry_names(folder, rest).items() if _named(name, rest)}
+        found = {name: entry for name, entry in found.items() if entry["type"] != "directory"}
+    elif place.is_file():
+        return posixpath.dirname(url), {url: place.state()}
+    else:
+        root = url.rstrip("/")
+        found = {name: entry for name, entry in below(place).items() if not _hidden(name)}
+    return root, {f"{root}/{name}": state_of(entry) for name, entry in found.items()}
 
 
-def _remote_state(info: dict[str, Any]) -> tuple[int, str]:
-    for key in ("etag", "ETag", "oid", "blob_id", "mtime", "LastModified", "last_modified", "updated", "created"):
-        if info.get(key) is not None:
-            return int(info.get("size") or 0), str(info[key])
-    return int(info.get("size") or 0), ""
+def _hidden(name: str) -> bool:
+    return any(part[:1] in ("_", ".") for part in name.split("/"))

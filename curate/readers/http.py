@@ -15,8 +15,12 @@ from dataclasses import dataclass
 import zstandard
 from fastwarc.stream_io import BrotliReader
 
-from curate.readers.warc_records import parse_headers
+from curate.readers.warc_records import MAX_HEADER_BYTES, parse_headers
 
+PIECE_BYTES = 16 << 10
+"""Compressed bytes given to zlib in one go."""
+MAX_WINDOW = 8 << 20
+"""Of zstd in a response: what RFC 8878 asks of every decoder; more would be memory for nothing."""
 HTML_TYPES = {"text/html", "application/xhtml+xml", "application/vnd.wap.xhtml+xml"}
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE = re.compile(r"HTTP/\d+(?:\.\d+)?\s+(\d{3})\b")
@@ -47,7 +51,7 @@ def parse_response(block: bytes) -> Response:
     """The response of a WARC record's block. Raises ValueError if it does not start with an HTTP status line."""
     end = _HEADER_END.search(block)
     head, payload = (block[: end.start()], block[end.end() :]) if end else (block, b"")
-    status_line, headers = parse_headers(head[: 1 << 20])
+    status_line, headers = parse_headers(head[:MAX_HEADER_BYTES])
     status = _STATUS_LINE.match(status_line)
     if not status:
         raise ValueError(f"the response has no HTTP status line, it starts with {status_line[:40]!r}")
@@ -78,20 +82,20 @@ def body(response: Response, *, max_bytes: int) -> bytes:
 
 
 def _without_chunks(payload: bytes) -> bytes:
-    pieces: list[bytes] = []
+    whole = bytearray()  # a list of the pieces would take some fifty bytes for each, and there can be millions
     place = 0
     while size := _CHUNK_SIZE.match(payload, place):
         length = int(size.group(1), 16)
         if length == 0:
-            return b"".join(pieces)
+            return bytes(whole)
         start = size.end()
-        pieces.append(payload[start : start + length])
+        whole += payload[start : start + length]
         place = start + length
         if payload[place : place + 2] == b"\r\n":
             place += 2
         elif payload[place : place + 1] == b"\n":
             place += 1
-    return b"".join([*pieces, payload[place:]])
+    return bytes(whole) + payload[place:]
 
 
 def _decoded(payload: bytes, encoding: str, limit: int) -> bytes:
@@ -108,7 +112,7 @@ def _decoded(payload: bytes, encoding: str, limit: int) -> bytes:
         if encoding == "br":
             return _read(BrotliReader(io.BytesIO(payload)).read, limit)
         if encoding == "zstd":
-            return _read(zstandard.ZstdDecompressor().stream_reader(payload).read, limit)
+            return _read(zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).stream_reader(payload).read, limit)
         error = f"its Content-Encoding {encoding[:40]!r} is not known"
     except TooLargeError:
         raise
@@ -120,14 +124,22 @@ def _decoded(payload: bytes, encoding: str, limit: int) -> bytes:
 
 
 def _inflated(payload: bytes, wbits: int, limit: int) -> bytes:
-    data = b""
-    while payload:
-        inflater = zlib.decompressobj(wbits=wbits)
-        data += inflater.decompress(payload, limit + 1 - len(data))
+    """All members of a gzip payload, or one zlib or raw stream; what follows it is left."""
+    data = bytearray()
+    place = 0
+    inflater = zlib.decompressobj(wbits=wbits)
+    while place < len(payload):
+        # In pieces: zlib copies what is behind a member's end, and there can be a member every twenty bytes.
+        piece = payload[place : place + PIECE_BYTES]
+        data += inflater.decompress(piece, limit + 1 - len(data))
         if len(data) > limit:
             raise _too_large(limit)
-        payload = inflater.unused_data if inflater.unused_data.startswith(b"\x1f\x8b") else b""
-    return data
+        place += len(piece) - len(inflater.unused_data)
+        if inflater.eof:
+            if payload[place : place + 2] != b"\x1f\x8b":
+                break
+            inflater = zlib.decompressobj(wbits=wbits)
+    return bytes(data)
 
 
 def _read(read: Callable[[int], bytes], limit: int) -> bytes:

@@ -13,7 +13,7 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from curate.errors import InputError
-from curate.readers.base import MAX_RECORD_BYTES, InputFile, Read, Reader
+from curate.readers.base import MAX_RECORD_BYTES, InputFile, Piece, Read, Reader
 from curate.readers.files import list_files
 from curate.readers.jsonl import JsonlReader
 from curate.readers.parquet import ParquetReader
@@ -31,6 +31,7 @@ class HuggingFaceReader(Reader):
     """Documents of a data set on the hub; all its files of one format."""
 
     name = "huggingface"
+    version = 2  # 2: as of its readers
 
     format: Literal["parquet", "jsonl"] = "parquet"
     text_key: str = "text"
@@ -56,9 +57,13 @@ class HuggingFaceReader(Reader):
             raise InputError(f"{', '.join(urls)}: no file that ends in {endings}. Is `format` right?")
         return files
 
+    def cut(self, file: InputFile, *, target_bytes: int) -> list[Piece]:
+        """The pieces that the format's reader would make."""
+        return self._reader().cut(file, target_bytes=target_bytes)
+
     def read(self, file: InputFile, *, start: int = 0, stop: int | None = None) -> Iterator[Read]:
-        """The documents of one file in order."""
-        return self._reader().read(file)
+        """The documents of one file, or of a piece of it, in order."""
+        return self._reader().read(file, start=start, stop=stop)
 
     def _reader(self) -> ParquetReader | JsonlReader:
         columns, limit = self.columns, self.max_record_bytes

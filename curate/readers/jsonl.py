@@ -1,12 +1,14 @@
 """JSON lines (plain, gzip, zstd): one object a line becomes one document.
 
-Rows: DOCUMENT_SCHEMA, the declared `columns`, and `extra` (JSON of all other keys, sorted). `offset` is the line number
-from 1. A line that is no valid document is one failed row that says why; blank lines are ignored. orjson is strict:
-NaN, lone surrogates, NUL bytes and invalid UTF-8 are refused, not repaired.
+Rows: DOCUMENT_SCHEMA, the declared `columns`, and `extra` (JSON of all other keys, sorted). `offset` is the byte where
+the line starts, counted in the decompressed file: plain files are cut at line ends, and who reads a piece cannot know
+the number of a line. (`tail -c +OFFSET+1 FILE | head -n 1` shows the line.) A line that is no valid document is one
+failed row that says why; blank lines are ignored. orjson is strict: NaN, lone surrogates, NUL bytes and invalid UTF-8
+are refused, not repaired.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 import pyarrow as pa
@@ -14,11 +16,28 @@ from pydantic import Field, PositiveInt, field_validator
 from pydantic.dataclasses import dataclass
 
 from curate.documents import BATCH_BYTES, DOCUMENT_SCHEMA, EXTRA
-from curate.readers.base import MAX_RECORD_BYTES, Gather, InputFile, Read, Reader, column_types, one_line
-from curate.readers.window import Window
+from curate.errors import InputError
+from curate.readers.base import (
+    MAX_RECORD_BYTES,
+    Gather,
+    InputFile,
+    Piece,
+    Read,
+    Reader,
+    column_types,
+    nominal_starts,
+    one_line,
+    pieces_between,
+)
+from curate.readers.window import Window, codec_of
 from curate.steps import STEP_CONFIG
 
 _BOM = b"\xef\xbb\xbf"
+LINE_START = b"{"
+PROBE_BYTES = 64 << 10
+"""Bytes read at a time where a line end is looked for."""
+SEARCH_BYTES = 8 << 20
+"""How far behind a wanted place a line end is looked for."""
 
 
 @dataclass(kw_only=True, config=STEP_CONFIG)
@@ -26,10 +45,11 @@ class JsonlReader(Reader):
     """Documents of JSON lines files."""
 
     name = "jsonl"
+    version = 2  # 2: offsets are bytes, no longer line numbers
 
     text_key: str = "text"
     id_key: str = "id"
-    """Key of the id, a string or an integer; a document without one gets a hash of file name and line."""
+    """Key of the id, a string or an integer; a document without one gets a hash of file name and offset."""
     url_key: str = "url"
     date_key: str = "date"
     columns: dict[str, str] = Field(default_factory=dict)
@@ -50,15 +70,31 @@ class JsonlReader(Reader):
         """DOCUMENT_SCHEMA, the declared columns, `extra`."""
         return pa.schema([*DOCUMENT_SCHEMA, *column_types(self.columns), pa.field(EXTRA, pa.string())])
 
+    def cut(self, file: InputFile, *, target_bytes: int) -> list[Piece]:
+        """A plain file in pieces that start behind a line end, about `target_bytes` each; a compressed one whole."""
+        starts = [0]
+        try:
+            with file.open(block_bytes=PROBE_BYTES) as stream:
+                if codec_of(stream.read(16), file.name, LINE_START) == "plain":
+                    for begin, end in nominal_starts(file.size, target_bytes):
+                        if begin > starts[-1]:
+                            found = _line_start(stream, begin, min(end, begin + SEARCH_BYTES))
+                            starts += [found] if found is not None and found < file.size else []
+        except OSError as error:
+            raise InputError(f"{file.path}: cannot be read ({one_line(error)}).") from error
+        return pieces_between(file, starts)
+
     def read(self, file: InputFile, *, start: int = 0, stop: int | None = None) -> Iterator[Read]:
-        """The documents of one file in order."""
+        """The documents of the lines that start in [start, stop), in order."""
         gather = Gather(file, self.schema)
         with file.open() as stream:
-            for number, line in self._lines(Window(stream, file.size, file.name, plain_start=b"{")):
+            codec = "plain" if start or stop else None  # nothing else is cut
+            window = Window(stream, file.size, file.name, plain_start=LINE_START, codec=codec, start=start, end=stop)
+            for place, line in self._lines(window):
                 if isinstance(line, str):
-                    gather.fail(number, f"line {number:,}: {line}")
+                    gather.fail(place, f"the line at byte {place:,}: {line}")
                 elif line.strip(b" \t\r"):
-                    self._add(number, line, gather)
+                    self._add(place, line, gather)
                 else:
                     gather.ignore("blank line")
                 if gather.full:
@@ -67,22 +103,21 @@ class JsonlReader(Reader):
             yield gather.take()
 
     def _lines(self, window: Window) -> Iterator[tuple[int, bytes | str]]:
-        """Each line's number with its bytes, or with the sentence why it cannot be had."""
-        number = 0
-        if window.peek(3) == _BOM:
+        """Where each line starts with its bytes, or with the sentence why it cannot be had."""
+        if not window.place and window.peek(3) == _BOM:
             window.skip(3)
         while window.fill(1):
+            place = window.place
             block = self._block(window)
             if block is None:
-                number += 1
                 length = self._skip_line(window)
-                yield number, f"it has {length:,} bytes, more than max_record_bytes = {self.max_record_bytes:,}"
+                yield place, f"it has {length:,} bytes, more than max_record_bytes = {self.max_record_bytes:,}"
                 continue
             for line in block.split(b"\n"):
-                number += 1
-                yield number, line
+                yield place, line
+                place += len(line) + 1
         if window.damage is not None:
-            yield number + 1, f"the file cannot be read from here on: {window.damage}"
+            yield window.place, f"the file cannot be read from here on: {window.damage}"
 
     def _block(self, window: Window) -> bytes | None:
         """Whole lines without the last newline, about a batch of them; None if the next line is too long."""
@@ -112,15 +147,15 @@ class JsonlReader(Reader):
                 break
         return length
 
-    def _add(self, number: int, line: bytes, gather: Gather) -> None:
+    def _add(self, place: int, line: bytes, gather: Gather) -> None:
         try:
             values = orjson.loads(line)
             row = self._row(values)
         except (ValueError, TypeError, RecursionError) as error:
-            gather.fail(number, f"line {number:,}: {one_line(error)}")
+            gather.fail(place, f"the line at byte {place:,}: {one_line(error)}")
             return
-        key = gather.unique_id(row[0], number)
-        gather.add((key, *row[1:4], gather.file.name, number, *row[4:]), len(line))
+        key = gather.unique_id(row[0], place)
+        gather.add((key, *row[1:4], gather.file.name, place, *row[4:]), len(line))
 
     def _row(self, values: Any) -> tuple[Any, ...]:
         """Id, text, url, date, declared columns and extra. Raises ValueError with what is wrong with the object."""
@@ -148,6 +183,17 @@ class JsonlReader(Reader):
             return None
         del values[name]
         return str(value)
+
+
+def _line_start(stream: BinaryIO, begin: int, end: int) -> int | None:
+    """Where the first line starts that does so in (begin, end)."""
+    stream.seek(begin)
+    place = begin
+    while place < end and (data := stream.read(min(PROBE_BYTES, end - place))):
+        if (found := data.find(b"\n")) >= 0:
+            return place + found + 1
+        place += len(data)
+    return None
 
 
 def _typed(value: Any, name: str, kind: str) -> Any:

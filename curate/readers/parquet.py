@@ -3,8 +3,9 @@
 Rows: DOCUMENT_SCHEMA and the declared `columns`; `offset` is the row number from 0. Ids of other types are cast to
 text. A null, oversized or non-UTF-8 text is a failed row; the rows of a row group after a damaged page are one failed
 row; a damaged footer is one for the file. A missing or unfit column is wrong for all rows: an InputError.
-Read without pre-buffering, in slices sized by the row group's own bytes, so memory does not grow with row groups; text
-that is stored as a dictionary is expanded slice by slice (a small file can hold one long text a million times).
+A large file is cut between row groups. Read without pre-buffering, in slices sized by the row group's own bytes, so
+memory does not grow with row groups; text that is stored as a dictionary is expanded slice by slice (a small file can
+hold one long text a million times).
 """
 
 from collections.abc import Iterator
@@ -19,11 +20,18 @@ from pydantic.dataclasses import dataclass
 
 from curate.documents import BATCH_BYTES, BATCH_ROWS, DOCUMENT_SCHEMA
 from curate.errors import InputError
-from curate.readers.base import MAX_RECORD_BYTES, Gather, InputFile, Read, Reader, column_types, one_line
+from curate.readers.base import MAX_RECORD_BYTES, Gather, InputFile, Piece, Read, Reader, column_types, one_line
+from curate.readers.parquet_footer import RowGroup, largest_page, read_footer
 from curate.steps import STEP_CONFIG
 
 _TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary)
 _OPTIONS: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 20, "page_checksum_verification": True}
+MAX_PAGE_BYTES = 256 << 20
+"""A page is decompressed in one go. Writers make pages of 1 MB, and dictionaries of some 100 MB at most."""
+MOST_ROWS, MOST_ROWS_A_BYTE = 1_000_000, 100
+"""A row group may say it has so many rows, and so many more for each byte of its file."""
+FOOTER_BYTES = 64 << 10
+"""Read from a remote store at a time where only the footer is wanted."""
 _READ_ERRORS = (OSError, ValueError, MemoryError, pa.ArrowException)
 
 
@@ -60,30 +68,61 @@ class ParquetReader(Reader):
         """DOCUMENT_SCHEMA and the declared columns."""
         return pa.schema([*DOCUMENT_SCHEMA, *column_types(self.columns)])
 
+    def cut(self, file: InputFile, *, target_bytes: int) -> list[Piece]:
+        """Runs of whole row groups, about `target_bytes` of the columns that are read each."""
+        with file.open(block_bytes=FOOTER_BYTES) as stream:
+            parquet, footer = self._opened(stream, file, Gather(file, self.schema))
+            if parquet is None:
+                return [Piece(file, size=file.size)]
+            columns = set(self._wanted(parquet.schema_arrow, file).values())
+            stored = [sum(chunk.stored for chunk in group.chunks if chunk.column in columns) for group in footer]
+        starts, sizes = [0], [0]
+        left = sum(stored)
+        for group, size in enumerate(stored):
+            if sizes[-1] and sizes[-1] + size / 2 > target_bytes and left >= target_bytes / 2:
+                starts.append(group)
+                sizes.append(0)
+            sizes[-1] += size
+            left -= size
+        pieces = zip(starts, [*starts[1:], None], sizes, strict=True)
+        return [Piece(file, start, stop, size) for start, stop, size in pieces]
+
     def read(self, file: InputFile, *, start: int = 0, stop: int | None = None) -> Iterator[Read]:
-        """The documents of one file in order."""
+        """The documents of the row groups [start, stop) of one file, in order."""
         gather = Gather(file, self.schema)
         with file.open() as stream:
-            parquet = self._opened(stream, file, gather)
+            parquet, footer = self._opened(stream, file, gather)
+            groups = len(footer)
+            if (start or stop) and (not parquet or start >= groups or (stop or 0) > groups):
+                raise InputError(f"{file.path}: it has no row groups {start} to {stop} any more; it was changed.")
             if parquet is not None:
                 wanted = self._wanted(parquet.schema_arrow, file)
-                parquet = _with_dictionaries(parquet, stream, set(wanted.values()))
+                parquet = _with_dictionaries(parquet, footer, stream, set(wanted.values()))
                 first = 0
-                for group in range(parquet.metadata.num_row_groups):
-                    yield from self._row_group(parquet, group, first, wanted, gather)
-                    first += max(0, parquet.metadata.row_group(group).num_rows)
+                for number, group in enumerate(footer[:stop]):
+                    if number >= start:
+                        problem = _too_much(group, set(wanted.values()), stream, file.size)
+                        yield from self._row_group(parquet, number, group, first, wanted, gather, problem)
+                    first += group.rows
         if not gather.empty:
             yield gather.take()
 
-    def _opened(self, stream: BinaryIO, file: InputFile, gather: Gather) -> pq.ParquetFile | None:
+    def _opened(
+        self, stream: BinaryIO, file: InputFile, gather: Gather
+    ) -> tuple[pq.ParquetFile | None, list[RowGroup]]:
         if file.size == 0:
-            return None
+            return None, []
         try:
-            return pq.ParquetFile(stream, **_OPTIONS)
+            footer = read_footer(stream, file.size)
+            stream.seek(0)
+            parquet = pq.ParquetFile(stream, **_OPTIONS)
+            if parquet.metadata.num_row_groups != len(footer):
+                raise ValueError("it can be read in two ways")
+            return parquet, footer
         except _READ_ERRORS as error:
             sentence = f"the Parquet footer cannot be read, the file is cut off or no Parquet file ({one_line(error)})"
             gather.fail(0, sentence, size=file.size)
-            return None
+            return None, []
 
     def _wanted(self, schema: pa.Schema, file: InputFile) -> dict[str, str]:
         """Our column names to the file's. Raises InputError if a named column is missing or of another kind."""
@@ -104,22 +143,31 @@ class ParquetReader(Reader):
         return wanted
 
     def _row_group(
-        self, parquet: pq.ParquetFile, group: int, first: int, wanted: dict[str, str], gather: Gather
+        self,
+        parquet: pq.ParquetFile,
+        number: int,
+        group: RowGroup,
+        first: int,
+        wanted: dict[str, str],
+        gather: Gather,
+        problem: str | None,
     ) -> Iterator[Read]:
-        done, expected = 0, parquet.metadata.row_group(group).num_rows
+        done, expected = 0, group.rows
         try:
-            rows = _slice_rows(parquet, group, wanted["text"])
-            batches = parquet.iter_batches(batch_size=rows, row_groups=[group], columns=list(set(wanted.values())))
+            if problem:
+                raise ValueError(problem)
+            rows = _slice_rows(group, wanted["text"])
+            batches = parquet.iter_batches(batch_size=rows, row_groups=[number], columns=list(set(wanted.values())))
             for batch in batches:
                 for piece, oversized in _pieces(batch, self.max_record_bytes):
                     yield self._documents(piece, first + done, wanted, oversized, gather)
                     done += piece.num_rows
             error = "" if done == expected else "the row group is shorter than its footer says"
-        except _READ_ERRORS as problem:
-            error = one_line(problem)
+        except _READ_ERRORS as reason:
+            error = one_line(reason)
         if error:
             rows_lost = f"rows {first + done:,} to {first + expected - 1:,} ({expected - done:,} rows)"
-            gather.fail(first + done, f"row group {group}: {rows_lost} cannot be read: {error}")
+            gather.fail(first + done, f"row group {number}: {rows_lost} cannot be read: {error}")
 
     def _documents(
         self, batch: pa.RecordBatch, first: int, wanted: dict[str, str], oversized: dict[int, str], gather: Gather
@@ -182,18 +230,17 @@ def _value_type(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
-def _with_dictionaries(parquet: pq.ParquetFile, stream: BinaryIO, columns: set[str]) -> pq.ParquetFile:
+def _with_dictionaries(
+    parquet: pq.ParquetFile, footer: list[RowGroup], stream: BinaryIO, columns: set[str]
+) -> pq.ParquetFile:
     """The same file, with the text columns that are stored as dictionaries read as such."""
-    metadata, schema = parquet.metadata, parquet.schema_arrow
-    found = set()
-    for group in range(metadata.num_row_groups):
-        chunks = (metadata.row_group(group).column(number) for number in range(metadata.num_columns))
-        found |= {chunk.path_in_schema for chunk in chunks if chunk.has_dictionary_page}
+    schema = parquet.schema_arrow
+    found = {chunk.path for group in footer for chunk in group.chunks if chunk.has_dictionary}
     text = [name for name in columns & found if any(fits(schema.field(name).type) for fits in _TEXT_TYPES)]
     if not text:
         return parquet
     stream.seek(0)
-    return pq.ParquetFile(stream, metadata=metadata, read_dictionary=text, **_OPTIONS)
+    return pq.ParquetFile(stream, metadata=parquet.metadata, read_dictionary=text, **_OPTIONS)
 
 
 def _oversize(column: str, size: int, limit: int) -> str:
@@ -232,13 +279,24 @@ def _pieces(batch: pa.RecordBatch, limit: int) -> Iterator[tuple[pa.RecordBatch,
         start = end
 
 
-def _slice_rows(parquet: pq.ParquetFile, group: int, column: str) -> int:
+def _too_much(group: RowGroup, columns: set[str], stream: BinaryIO, file_bytes: int) -> str | None:
+    """Why a row group must not be read: it would decompress, or count, to more than any sound file holds."""
+    if group.rows > MOST_ROWS + MOST_ROWS_A_BYTE * file_bytes:
+        return f"it says it has {group.rows:,} rows, in a file of {file_bytes:,} bytes"
+    try:
+        size, column = largest_page(stream, [chunk for chunk in group.chunks if chunk.column in columns])
+    except ValueError as error:
+        return f"its pages cannot be found ({one_line(error)})"
+    if size <= MAX_PAGE_BYTES:
+        return None
+    return f"a page of column {column!r} decompresses to {size:,} bytes, more than the {MAX_PAGE_BYTES:,} of any page"
+
+
+def _slice_rows(group: RowGroup, column: str) -> int:
     """Rows of a slice: about a batch of text, by the row group's own account."""
-    metadata = parquet.metadata.row_group(group)
-    for number in range(metadata.num_columns):
-        chunk = metadata.column(number)
-        if chunk.path_in_schema == column:
-            each = chunk.total_uncompressed_size / max(1, metadata.num_rows)
+    for chunk in group.chunks:
+        if chunk.path == column:
+            each = chunk.decoded / max(1, group.rows)
             return int(min(BATCH_ROWS, max(1, BATCH_BYTES // max(1, each))))
     return BATCH_ROWS
 

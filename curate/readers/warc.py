@@ -63,11 +63,12 @@ class _RecordReader(Reader):
 
     @staticmethod
     def _window(stream: BinaryIO, file: InputFile, start: int, stop: int | None) -> Window:
+        span = (file.size if stop is None else stop) - start
         if not start:
-            return Window(stream, file.size, file.name, plain_start=RECORD_START)
+            return Window(stream, file.size, file.name, plain_start=RECORD_START, span=span)
         stream.seek(start)
         codec = "gzip" if stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC else "plain"
-        window = Window(stream, file.size, file.name, plain_start=RECORD_START, codec=codec, start=start, stop=stop)
+        window = Window(stream, file.size, file.name, plain_start=RECORD_START, codec=codec, start=start, span=span)
         if window.peek(len(RECORD_START)) != RECORD_START:
             raise InputError(f"{file.path}: no record starts at byte {start:,} any more; it was changed. Run again.")
         return window

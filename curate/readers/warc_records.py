@@ -4,11 +4,12 @@ Records come as `Record`; every stretch that cannot be read as `Gap`, exactly on
 at the next record that can be found (in the same stream, or at the next gzip member that starts like a record).
 fastwarc ends at the first damage, so the framing is our own; the tests hold it against fastwarc on sound files.
 A record is believed only if its Content-Length leads to the end of the file or to where a record may end.
+With a `stop`, the records that start before it: a stretch that cannot be read ends there, a record must.
 """
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from curate.readers.window import CHUNK, Window
 
@@ -16,7 +17,7 @@ MAX_HEADER_BYTES = 64 << 10
 MAX_SKIP_BYTES = 4 << 30
 """Most bytes of one oversized record that are decompressed to find its end; beyond, its gzip member is left."""
 
-_NEXT_RECORD = re.compile(rb"WARC/\d\.\d{1,2}\r?\n[A-Za-z-]{2,40}:")
+NEXT_RECORD = re.compile(rb"WARC/\d\.\d{1,2}\r?\n[A-Za-z-]{2,40}:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,10 @@ class Gap:
         return Gap(self.offset, self.within, other.offset + other.size - self.offset, self.reason)
 
 
+class RunsAcrossError(Exception):
+    """A record does not end where the piece does that it is read with, so no record starts there."""
+
+
 def parse_headers(block: bytes) -> tuple[str, dict[str, str]]:
     """The first line and the fields (lower-case names, the first of several wins) of a WARC or HTTP header."""
     lines = block.decode("utf-8", "replace").replace("\r\n", "\n").split("\n")
@@ -89,17 +94,29 @@ def parse_headers(block: bytes) -> tuple[str, dict[str, str]]:
 
 
 class WarcRecords:
-    """The records and gaps of one file in order; `wants` says of which records the block is to be read."""
+    """The records and gaps of one file in order; `wants` says of which records the block is to be read.
 
-    def __init__(self, window: Window, *, max_bytes: int, wants: Callable[[dict[str, str]], bool]) -> None:
+    Raises RunsAcrossError if a record does not end at `stop`, or nothing does because the file became shorter.
+    """
+
+    def __init__(
+        self,
+        window: Window,
+        *,
+        max_bytes: int,
+        wants: Callable[[dict[str, str]], bool],
+        stop: int | None = None,
+    ) -> None:
         self._window = window
         self._max_bytes = max_bytes
         self._wants = wants
+        self._stop = stop
 
     def __iter__(self) -> Iterator[Record | Gap]:
         unknown: Gap | None = None  # gaps without a record's header in a row are one stretch
-        while self._at_something():
-            item = self._one()
+        item: Record | Gap | None = None
+        while self._at_something() and not self._at_stop(item):
+            item = self._clipped(self._one())
             if isinstance(item, Gap) and item.headers is None:
                 unknown = unknown.joined(item) if unknown else item
                 continue
@@ -109,6 +126,22 @@ class WarcRecords:
             yield item
         if unknown:
             yield unknown
+        if self._stop is not None and isinstance(item, Record) and not self._at_something():
+            raise RunsAcrossError(f"the record at byte {item.offset:,} is the last of the file")
+
+    def _at_stop(self, last: Record | Gap | None) -> bool:
+        if self._stop is None:
+            return False
+        window = self._window
+        place = (window.offset, window.within) if window.fill(1) else (window.damage_at, 0)
+        if place > (self._stop, 0) and isinstance(last, Record):
+            raise RunsAcrossError(f"the record at byte {last.offset:,} runs across it")
+        return place >= (self._stop, 0)
+
+    def _clipped(self, item: Record | Gap) -> Record | Gap:
+        if self._stop is None or isinstance(item, Record):
+            return item
+        return replace(item, size=max(0, min(item.size, self._stop - item.offset)))
 
     def _at_something(self) -> bool:
         window = self._window
@@ -173,27 +206,38 @@ class WarcRecords:
         window = self._window
         if window.codec == "plain" and length > window.size - window.offset:
             return self._gap(offset, within, f"its Content-Length of {length:,} runs past the end of the file", headers)
-        block = window.take(min(length, MAX_HEADER_BYTES))
-        skipped = len(block) + self._skip(length - len(block))
-        if skipped < length or not self._may_end_here():
-            error = f"the record has {skipped:,} of {length:,} bytes, or does not end there"
-            return self._gap(offset, within, error, headers)
-        return Record(headers, offset, within, block, length)
-
-    def _skip(self, length: int) -> int:
-        """Skip a block, but not into a gzip member that starts a record of its own."""
-        window, left = self._window, length
+        block, skipped = self._skip(length)
+        if skipped == length and self._may_end_here():
+            return Record(headers, offset, within, block, length)
+        # A wrong length may have swallowed the next records; a gzip member that starts with one was not entered.
         if window.codec == "plain":
-            return window.skip(left)
-        while left and window.fill(1):
+            window.go_back(skipped)
+        elif skipped == len(block):
+            window.push_back(block)
+        error = f"the record has {skipped:,} of {length:,} bytes, or does not end there"
+        return self._gap(offset, within, error, headers)
+
+    def _skip(self, length: int) -> tuple[bytes, int]:
+        """The head of a block, and how many bytes were left behind: not those of a gzip member that starts a record."""
+        window = self._window
+        if length <= MAX_HEADER_BYTES or window.codec == "plain":
+            block = window.take(min(length, MAX_HEADER_BYTES))
+            return block, len(block) + window.skip(length - len(block))
+        block, left = b"", length
+        while left and (present := window.fill(1)):
             in_member = window.left_in_member
-            step = min(left, CHUNK if in_member is None else in_member)
-            left -= window.skip(step)
-            if step == in_member and window.peek(5) == b"WARC/":
+            step = min(left, present if in_member is None else in_member)
+            if len(block) < MAX_HEADER_BYTES:
+                step = min(step, MAX_HEADER_BYTES - len(block))
+                block += window.take(step)
+            else:
+                window.skip(step)
+            left -= step
+            if window.codec == "gzip" and window.peek(5) == b"WARC/" and not window.within:
                 break
             if length - left > MAX_SKIP_BYTES:
                 break
-        return length - left
+        return block, length - left
 
     def _gap(self, offset: int, within: int, reason: str, headers: dict[str, str] | None = None) -> Gap:
         """Go to the next record that can be found; what lies before it is one gap."""
@@ -221,7 +265,7 @@ class WarcRecords:
         window = self._window
         while True:
             piece = window.peek(CHUNK)
-            if found := _NEXT_RECORD.search(piece):
+            if found := NEXT_RECORD.search(piece):
                 window.skip(found.start())
                 return True
             if len(piece) < CHUNK or window.work < 0:

@@ -3,7 +3,8 @@
 gzip is read member by member (zlib), so that each byte's stored offset is known and, when a member is broken, reading
 can go on at the next one. zstd (zstandard) and lz4 (pyarrow) have no such way back: what follows damage is lost as one
 range, and their offsets count decompressed bytes. No more than what is asked for is decompressed: a bomb costs time,
-not memory, and `work` bounds the time that damaged bytes can cost by reading them again.
+not memory, and `work` bounds the time that damaged bytes can cost by reading them again. A window may start in the
+middle of a plain or gzip file, where a piece of it starts.
 """
 
 import zlib
@@ -41,24 +42,39 @@ class Window:
 
     `damage` is None, or the sentence why nothing can be read after the bytes in the window; `damage_at` is the stored
     offset where the damaged member starts. `plain_start` is how the content starts where it is not compressed.
+    A window that starts at `start` > 0 needs `codec`, plain or gzip. A plain one can end at `end`; `span` is how many
+    stored bytes it is meant for, where that is fewer than are left.
     """
 
-    def __init__(self, file: BinaryIO, size: int, name: str = "", *, plain_start: bytes) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        size: int,
+        name: str = "",
+        *,
+        plain_start: bytes,
+        codec: str | None = None,
+        start: int = 0,
+        end: int | None = None,
+        span: int | None = None,
+    ) -> None:
         self._file = file
         self.size = size
-        self.codec = codec_of(file.read(16), name, plain_start)
+        self.codec = codec or codec_of(file.read(16), name, plain_start)
         self.damage: str | None = None
         self.damage_at = 0
-        self.work = REREAD_BYTES + REREAD_FACTOR * size
+        self.work = REREAD_BYTES + REREAD_FACTOR * (size if span is None else span)
         self._buffer = bytearray()
-        self._place = 0  # decompressed offset of the window's first byte
-        self._stored = 0  # stored offset after the last byte that was read from the file
-        self._members: deque[tuple[int, int]] = deque([(0, 0)])  # (decompressed, stored) starts, the current one first
-        self._newest = 0  # stored start of the member that is being decompressed
+        self._place = start  # offset of the window's first byte: decompressed, counted from `start`
+        self._stored = start  # stored offset after the last byte that was read from the file
+        self._end = end
+        # (decompressed, stored) starts of members, the current one first
+        self._members: deque[tuple[int, int]] = deque([(start, start)])
+        self._newest = start  # stored start of the member that is being decompressed
         self._input = b""
         self._inflater: zlib._Decompress | None = None
         self._ended = False
-        file.seek(0)
+        file.seek(start)
         self._lz4 = pa.CompressedInputStream(file, "lz4") if self.codec == "lz4" else None
         self._frame: zstandard.ZstdDecompressionObj | None = None
 
@@ -116,6 +132,17 @@ class Window:
             left -= step
         return count - left
 
+    def go_back(self, count: int) -> bool:
+        """Return to the bytes of a plain file that were skipped last; false as in `push_back`."""
+        if not self.spend(count):
+            return False
+        self._buffer.clear()
+        self._place -= count
+        self._stored = self._place
+        self._file.seek(self._stored)
+        self._ended = False
+        return True
+
     def push_back(self, data: bytes) -> bool:
         """Put bytes that were taken back before the window; false when damage has cost too much work already."""
         if not self.spend(len(data)):
@@ -140,6 +167,11 @@ class Window:
         return self._place if self.codec != "gzip" else self._member()[1]
 
     @property
+    def place(self) -> int:
+        """Offset of the window's first byte in the decompressed file (of a window that starts at 0)."""
+        return self._place
+
+    @property
     def within(self) -> int:
         """Decompressed bytes between the start of the member and the window."""
         return self._place - self._member()[0] if self.codec == "gzip" else 0
@@ -147,8 +179,8 @@ class Window:
     @property
     def left_in_member(self) -> int | None:
         """Bytes up to the next gzip member if its start is in the window already, else None."""
-        later = [start for start, _ in self._members if start > self._place]
-        return later[0] - self._place if later else None
+        self._member()
+        return self._members[1][0] - self._place if len(self._members) > 1 else None
 
     def resume(self, expected: bytes) -> bool:
         """After damage: go to the next gzip member whose content starts with `expected`; false if there is none.
@@ -192,7 +224,8 @@ class Window:
                 piece = self._lz4.read(count)
                 self._append(piece)
             else:
-                piece = self._file.read(count)
+                left = count if self._end is None else min(count, self._end - self._stored)
+                piece = self._file.read(left)
                 self._stored += len(piece)
                 self._append(piece)
         except (OSError, EOFError, pa.ArrowException, zlib.error, zstandard.ZstdError) as error:

@@ -1,20 +1,20 @@
 """What all writers share: a file that is hashed while it is written, and is no file until it is closed.
 
 The same rows give the same bytes, however they were cut into batches. A writer that fails removes what it wrote;
-what a killed process leaves behind is not named in any manifest, so nobody takes it for whole.
+what a killed process leaves behind has a hidden temporary name, so nobody takes it for whole.
 """
 
 import hashlib
 import os
 from abc import abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import pyarrow as pa
 
-from curate.errors import InputError, MismatchError
+from curate.errors import MismatchError
+from curate.storage import WholeFile, at
 
 
 @dataclass(frozen=True)
@@ -29,42 +29,32 @@ class FileInfo:
 
 
 class HashedFile:
-    """A binary file for writing that hashes and counts what goes through it."""
+    """A binary file for writing that hashes and counts what goes through it, and is no file until it is finished."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
-        self.bytes = 0
+        self.path = str(path)
         self._hash = hashlib.blake2b(digest_size=16)
-        self._remote = "://" in self.path
-        try:
-            self._file = self._opened()
-        except (OSError, ValueError, ImportError) as error:
-            raise InputError(f"{self.path}: cannot be written ({error}).") from error
+        self._file = WholeFile(at(path))
 
-    def _opened(self) -> BinaryIO:
-        if self._remote:
-            import fsspec
-
-            return fsspec.open(self.path, "wb", auto_mkdir=True).open()
-        Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-        return Path(self.path).open("wb")
+    @property
+    def bytes(self) -> int:
+        """Bytes written."""
+        return self._file.tell()
 
     @property
     def closed(self) -> bool:
-        """Whether the file is closed; pyarrow asks."""
+        """Whether the file is finished; pyarrow asks."""
         return self._file.closed
 
     def write(self, data: Any) -> int:
         """Write bytes or a buffer; returns their count."""
         view = memoryview(data).cast("B")
         self._hash.update(view)
-        self._file.write(view)
-        self.bytes += len(view)
-        return len(view)
+        return self._file.write(view)
 
     def tell(self) -> int:
         """Bytes written."""
-        return self.bytes
+        return self._file.tell()
 
     def flush(self) -> None:
         """Pass on what is buffered."""
@@ -83,28 +73,24 @@ class HashedFile:
         return True
 
     def close(self) -> None:
-        """Finish the file; local files are on the disk then."""
+        """Nothing, as pyarrow closes what it has written to: `finish` and `remove` decide."""
+
+    def finish(self) -> None:
+        """Put the file in its place."""
         if not self._file.closed:
-            self._file.flush()
-            if not self._remote:
-                os.fsync(self._file.fileno())
-            self._file.close()
+            self._file.finish()
 
     def remove(self) -> None:
-        """Close and delete what was written; a remote store that cannot discard keeps an unnamed file."""
-        if self._remote:
-            discard = getattr(self._file, "discard", None)
-            if discard is not None:
-                discard()
-                return
-            self._file.close()
-            import fsspec
+        """Forget what was written."""
+        self._file.discard()
 
-            system, path = fsspec.core.url_to_fs(self.path)
-            system.rm(path)
-            return
-        self._file.close()
-        Path(self.path).unlink(missing_ok=True)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.finish() if kind is None else self.remove()
 
     def info(self, rows: int) -> FileInfo:
         """The finished file's facts."""
@@ -130,7 +116,7 @@ class Writer:
         """Finish the file and return its facts; a second call returns them again."""
         if self.info is None:
             self._finish()
-            self._file.close()
+            self._file.finish()
             self.info = self._file.info(self.rows)
         return self.info
 

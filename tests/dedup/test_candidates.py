@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.dedup.candidates import bucket_order, bucket_pairs, merged, pack, unpack
+from curate.dedup.candidates import bucket_order, bucket_pairs
+from curate.dedup.links import distinct_pairs
 from curate.dedup.stars import stars
 
 # Keys that differ in their lower bits only are the hard case for a sort of the upper bits.
@@ -36,11 +37,11 @@ def test_pairs_within_reach_are_made_and_the_others_counted(keys: list[int], rea
     assert skipped == left_out
 
 
-def test_pairs_pack_up_to_the_largest_node() -> None:
-    left, right = np.array([0, 5, 2**32 - 2]), np.array([2**32 - 1, 6, 2**32 - 1])
-    packed = pack(left, right)
-    assert [array.tolist() for array in unpack(packed)] == [left.tolist(), right.tolist()]
-    assert merged(packed, [packed[::-1]]).tolist() == sorted(packed.tolist())
+def test_pairs_of_the_largest_places_are_told_apart() -> None:
+    left = np.array([5, 2**64 - 2, 5, 2**63, 5], dtype=np.uint64)
+    right = np.array([6, 2**64 - 1, 7, 2**64 - 1, 6], dtype=np.uint64)
+    found = [side.tolist() for side in distinct_pairs(left, right)]
+    assert found == [[5, 5, 2**63, 2**64 - 2], [6, 7, 2**64 - 1, 2**64 - 1]]
 
 
 @settings(deadline=None)

@@ -34,7 +34,7 @@ def test_a_manifest_that_is_not_ours_only_costs_the_part(recipe: Write, tmp_path
         text = damage.replace("}", f', "fingerprint": "{kept}"}}', 1) if damage == '{"files": {}}' else damage
         (first.stages[0].folder / target).write_text(text)
         assert _run(path, work).documents == first.documents
-    (first.stages[1].folder / "state.json").write_text(damage)
+    (first.stages[1].folder / "round-all-00000.json").write_text(damage)
     (first.stages[1].folder / "manifest.json").unlink()
     assert _run(path, work).documents == first.documents
 

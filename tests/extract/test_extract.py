@@ -130,6 +130,33 @@ def test_a_page_that_hangs_its_parser_fails_alone(step: Extract) -> None:
     assert outcome.left.column("error")[0].as_py() == "the time limit of 2 s of CPU was reached"
 
 
+def test_a_child_that_is_killed_from_outside_says_nothing_of_its_page() -> None:
+    sandbox = Sandbox(Extract(time_limit_s=1).parameters())
+    assert SENTENCE.strip() in sandbox.text(article(), "")
+    assert sandbox._child is not None
+    threading.Timer(0.2, sandbox._child.kill).start()  # as a kernel that is out of memory does
+    with pytest.raises(PageError, match="limit of 1 s of CPU") as caught:
+        sandbox.text(HANGS, "")
+    assert caught.value.rule == "extract.time"
+
+    def killing() -> None:
+        while not over.wait(0.05):
+            if (child := sandbox._child) is not None:
+                child.kill()
+
+    over = threading.Event()
+    assert SENTENCE.strip() in sandbox.text(article(), "")
+    killer = threading.Thread(target=killing)
+    killer.start()
+    try:
+        with pytest.raises(StageError, match=r"killed 3 times on one page \(SIGKILL\)|does not start"):
+            sandbox.text(HANGS, "")
+    finally:
+        over.set()
+        killer.join()
+    sandbox.close()
+
+
 def test_a_page_that_crashes_its_parser_fails_alone() -> None:
     sandbox = Sandbox(Extract().parameters())
     assert SENTENCE.strip() in sandbox.text(article(), "")

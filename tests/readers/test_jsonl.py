@@ -41,7 +41,7 @@ def test_values_land_in_their_columns(tmp_path: Path, read_all: Any) -> None:
         "url": "u",
         "date": "2024",
         "source": "a.jsonl",
-        "offset": 1,
+        "offset": 0,
         "score": 1.0,
         "tags": ["a"],
     }
@@ -51,9 +51,9 @@ def test_a_bad_line_is_one_failed_row_that_names_line_and_key(tmp_path: Path, re
     lines = [b'{"text": "a"}', b'{"text": 5}', b"", b"nonsense", b'{"text": "b", "score": "high"}', b'{"text": "c"}']
     whole = read_all(JsonlReader(columns={"score": "int64"}), write(tmp_path, b"\n".join(lines)))
     assert [row["text"] for row in whole.rows] == ["a", "c"]
-    assert [row["offset"] for row in whole.failed] == [2, 4, 5]
-    assert "line 2: the key 'text' is a JSON integer" in whole.failed[0]["error"]
-    assert "line 5: the key 'score' is a JSON string, not int64" in whole.failed[2]["error"]
+    assert [row["offset"] for row in whole.failed] == [14, 27, 36]
+    assert "the line at byte 14: the key 'text' is a JSON integer" in whole.failed[0]["error"]
+    assert "the line at byte 36: the key 'score' is a JSON string, not int64" in whole.failed[2]["error"]
     assert whole.ignored == {"blank line": 1}
 
 
@@ -61,7 +61,7 @@ def test_documents_without_or_with_repeated_ids_get_the_id_of_their_place(tmp_pa
     rows = read_all(
         JsonlReader(), write(tmp_path, b'{"text": "a"}\n{"id": "k", "text": "b"}\n{"id": "k", "text": "c"}')
     ).rows
-    assert [row["id"] for row in rows] == [stable_id("a.jsonl", 1), "k", stable_id("a.jsonl", 3)]
+    assert [row["id"] for row in rows] == [stable_id("a.jsonl", 0), "k", stable_id("a.jsonl", 39)]
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.ZstdCompressor().compress])
@@ -76,7 +76,10 @@ def test_lines_before_and_after_a_line_that_is_too_long_are_read(tmp_path: Path,
     data = b'{"text": "a"}\n{"text": "' + b"x" * 3_000_000 + b'"}\n{"text": "b"}\n'
     whole = read_all(JsonlReader(max_record_bytes=1_000_000), write(tmp_path, data))
     assert [row["text"] for row in whole.rows] == ["a", "b"]
-    assert "line 2: it has 3,000,012 bytes, more than max_record_bytes = 1,000,000" in whole.failed[0]["error"]
+    assert (
+        "the line at byte 14: it has 3,000,012 bytes, more than max_record_bytes = 1,000,000"
+        in whole.failed[0]["error"]
+    )
 
 
 def test_wrong_parameters_are_refused_with_the_field() -> None:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.engine.ledger import LEDGER_SCHEMA
+from curate.engine.resources import Resources
 from curate.engine.run import Dataset, StageResult
 from curate.engine.stages import Stage
 from curate.report.content import dataset_content
@@ -47,7 +48,18 @@ def _stage(
         "step_seconds": {},
         "ignored": {},
     }
-    stage = Stage((), None, (), None, (), exchange=False, fingerprint=folder.name)
+    stage = Stage(
+        steps=(),
+        source=None,
+        inputs=(),
+        pieces=(),
+        parent=None,
+        artifacts=(),
+        exchange=False,
+        resources=Resources(),
+        fingerprint=folder.name,
+        identity={},
+    )
     return StageResult(stage, folder, manifest | given)
 
 
@@ -125,7 +137,8 @@ def test_excerpts_begin_where_the_difference_is_near() -> None:
 def test_a_real_run_gives_content_that_a_page_can_show(tmp_path: Path) -> None:
     from curate.engine.executors.local import LocalExecutor
     from curate.engine.recipe import load_recipe
-    from curate.engine.run import Engine
+    from curate.engine.resources import Resources
+from curate.engine.run import Engine
     from curate.report.content import StudyContent
     from curate.report.page import page
 

@@ -15,7 +15,7 @@ import zstandard
 
 import curate.writers.parquet as parquet_writer
 from curate.documents import DOCUMENT_SCHEMA
-from curate.errors import InputError, MismatchError
+from curate.errors import MismatchError, StorageError
 from curate.writers import WRITERS, JsonlWriter, ParquetWriter, writer_for
 
 NAMES = ["a.parquet", "a.jsonl", "a.jsonl.gz", "a.jsonl.zst"]
@@ -124,9 +124,9 @@ def test_json_lines_refuse_bytes(tmp_path: Path) -> None:
         JsonlWriter(tmp_path / "a.jsonl", pa.schema([pa.field("content", pa.binary())]))
 
 
-def test_a_folder_that_cannot_be_made_is_an_input_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error_of_storage(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot be written"):
         ParquetWriter(tmp_path / "file" / "a.parquet", SCHEMA)
 
 

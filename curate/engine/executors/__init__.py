@@ -3,7 +3,7 @@
 `executor_for(workers, ray)` gives local processes, or Ray tasks and actors. Neither changes a byte of the output.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
 from curate.engine.jobs import Failure, Job
@@ -14,6 +14,10 @@ RETRIES = 3
 
 Work = Callable[[Any], "dict[str, Any] | Failure"]
 """A module-level function of a job; it returns the job's manifest, or a Failure, and does not raise."""
+
+
+Results = Generator[tuple[int, "dict[str, Any] | Failure"], None, None]
+"""Each job's place with its manifest or Failure, as they come; closing it cancels what is left."""
 
 
 class Listener(Protocol):
@@ -39,6 +43,10 @@ class Executor(Protocol):
 
     workers: int
 
+    def check(self, resources: Resources) -> None:
+        """Raise StageError for what can never be had here: asked for all stages before the first one runs."""
+        ...
+
     def run(
         self,
         work: Work,
@@ -46,7 +54,7 @@ class Executor(Protocol):
         *,
         resources: Resources = ONE_CORE,
         listener: Listener = NOBODY,
-    ) -> Iterator[tuple[int, "dict[str, Any] | Failure"]]:
+    ) -> Results:
         """Run `work` on each job. A job whose worker was lost RETRIES + 1 times, or that passed its time limit, gives a
         Failure; resources that can never be had raise StageError at once. Closing the iterator cancels what is left."""
         ...
@@ -56,12 +64,15 @@ class Executor(Protocol):
         ...
 
 
-def executor_for(workers: int, ray: str | None = None) -> Executor:
-    """Local processes, or Ray: `ray` is an address, or "local" for a cluster of `workers` CPUs on this machine."""
+def executor_for(workers: int, ray: str | None = None, *, speculate: bool = False) -> Executor:
+    """Local processes, or Ray: `ray` is an address, or "local" for a cluster of `workers` CPUs on this machine.
+
+    `speculate` runs a straggler a second time where a worker is idle, and takes what comes first.
+    """
     if ray is not None:
         from curate.engine.executors.ray import RayExecutor
 
-        return RayExecutor(address=ray, workers=workers)
+        return RayExecutor(address=ray, workers=workers, speculate=speculate)
     from curate.engine.executors.local import LocalExecutor
 
-    return LocalExecutor(workers)
+    return LocalExecutor(workers, speculate=speculate)

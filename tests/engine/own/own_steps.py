@@ -109,3 +109,27 @@ class Swaps(Step):
 
     def process(self, batch: Batch) -> Outcome:
         return Outcome(Batch(batch.data.take(pa.array(range(len(batch) - 1, -1, -1)))))
+
+
+@dataclass(kw_only=True, config=STEP_CONFIG)
+class Scorer(Step):
+    """Scores documents with a model that takes half a second to load: a hash of the text stands for its judgement."""
+
+    name: ClassVar[str] = "scorer"
+    loads_model: ClassVar[bool] = True
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        import time
+
+        super().__post_init__()
+        time.sleep(0.5)
+
+    def process(self, batch: Batch) -> Outcome:
+        import time
+
+        from curate.kernels.hashing import hash_strings
+
+        time.sleep(self.seconds)
+        scores = (hash_strings(batch.texts) % 1_000_000) / 1_000_000
+        return Outcome(batch.with_column("score", pa.array(scores, pa.float64())))

@@ -1,0 +1,141 @@
+"""Does the engine keep its cores busy, and its memory flat? One worker against two; 100 MB of text against 2 GB.
+
+    python benchmarks/engine/scaling.py [--megabytes 100 2000] [--pairs 3] [--work FOLDER]
+
+Text: paragraphs of the shipped sample recombined by seed, in Parquet. Recipe: the heuristics (Gopher, C4, FineWeb) with
+exact deduplication, Parquet in and out. One and two workers run in turns, medians of the ratios. Memory: the largest
+resident size (private pages) of the driver and of any worker, sampled ten times a second. Writes scaling.json.
+"""
+
+import argparse
+import contextlib
+import json
+import platform
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+FILE_BYTES = 16 << 20
+RECIPE = """name: heuristics
+source: {parquet: "corpus-%d/*.parquet"}
+steps:
+  - gopher_repetition
+  - gopher_quality
+  - c4: {terminal_punctuation: false}
+  - fineweb
+  - exact
+"""
+
+
+def paragraphs(folder: Path) -> list[str]:
+    """Paragraphs of the shipped sample's text."""
+    from curate.engine.executors import executor_for
+    from curate.engine.recipe import load_recipe
+    from curate.engine.run import Engine
+    from curate.sample import study
+
+    executor = executor_for(2)
+    recipe = load_recipe(study().parent / "raw.yaml")
+    dataset = Engine(folder / "sample", executor).run(recipe)
+    executor.close()
+    texts = (text for part in dataset.parts for text in pq.read_table(part, columns=["text"])["text"].to_pylist())
+    return [line for text in texts for line in text.split("\n") if len(line) > 200]
+
+
+def write_corpus(folder: Path, lines: list[str], megabytes: int) -> None:
+    """Files of FILE_BYTES of text, documents of 4 to 40 paragraphs, different for each seed."""
+    folder.mkdir(parents=True)
+    for number in range(max(1, megabytes * 1_000_000 // FILE_BYTES)):
+        chance, texts, size = random.Random(number), [], 0
+        while size < FILE_BYTES:
+            texts.append("\n".join(chance.choices(lines, k=chance.randint(4, 40))))
+            size += len(texts[-1].encode())
+        ids = [f"{number}-{row}" for row in range(len(texts))]
+        pq.write_table(pa.table({"id": ids, "text": texts}), folder / f"{number:04d}.parquet", compression="zstd")
+
+
+class Watch(threading.Thread):
+    """Samples the resident memory of a process and of its children."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.process = psutil.Process(pid)
+        self.driver = self.worker = 0
+        self.over = False
+
+    def run(self) -> None:
+        """Until the process has ended."""
+        while not self.over:
+            with contextlib.suppress(psutil.Error):
+                self.driver = max(self.driver, self.process.memory_full_info().uss)
+                for child in self.process.children(recursive=True):
+                    self.worker = max(self.worker, child.memory_full_info().uss)
+            time.sleep(0.1)
+
+
+def timed(recipe: Path, work: Path, workers: int) -> dict[str, float]:
+    """Wall seconds and largest memory (MB) of one `curate run`, from nothing."""
+    shutil.rmtree(work, ignore_errors=True)
+    command = [sys.executable, "-m", "curate.cli", "run", str(recipe), "--work", str(work), "--workers", str(workers)]
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    watch = Watch(process.pid)
+    watch.start()
+    _, said = process.communicate()
+    watch.over = True
+    if process.returncode:
+        raise SystemExit(said)
+    seconds = time.perf_counter() - began
+    shutil.rmtree(work)
+    return {"seconds": seconds, "driver_mb": watch.driver / 1e6, "worker_mb": watch.worker / 1e6}
+
+
+def main() -> None:
+    """Measure all in one run, print, and keep the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, nargs=2, default=[100, 2000])
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--work", type=Path, default=None, help="where corpora and stages go (default: temporary)")
+    options = parser.parse_args()
+    small, large = options.megabytes
+    with tempfile.TemporaryDirectory(dir=options.work) as name:
+        folder = Path(name)
+        lines = paragraphs(folder)
+        recipes = {}
+        for size in (small, large):
+            write_corpus(folder / f"corpus-{size}", lines, size)
+            recipes[size] = folder / f"heuristics-{size}.yaml"
+            recipes[size].write_text(RECIPE % size)
+        timed(recipes[small], folder / "work", 2)  # compiles the kernels and fills the page cache
+        middle = folder / "heuristics-pairs.yaml"
+        middle.write_text(RECIPE % large)
+        pairs = [[timed(middle, folder / "work", workers) for workers in (1, 2)] for _ in range(options.pairs)]
+        flat = {size: timed(recipes[size], folder / "work", 2) for size in (small, large)}
+    ratios = [one["seconds"] / two["seconds"] for one, two in pairs]
+    result: dict[str, Any] = {
+        "processor": platform.processor() or platform.machine(),
+        "seconds, one and two workers": [[round(run["seconds"], 1) for run in pair] for pair in pairs],
+        "one worker / two workers": round(statistics.median(ratios), 2),
+        "ratios": [round(ratio, 2) for ratio in ratios],
+        "MB/s, two workers": round(large / statistics.median(two["seconds"] for _, two in pairs), 1),
+        "memory, MB": {
+            f"{size} MB": {name: round(run[name]) for name in run if name != "seconds"} for size, run in flat.items()
+        },
+    }
+    print(json.dumps(result, indent=1))
+    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

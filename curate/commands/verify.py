@@ -1,0 +1,42 @@
+"""`curate verify`: does a dataset hold what its manifests say?"""
+
+import argparse
+import os
+
+from curate.commands.options import Commands, command
+
+
+def add(commands: Commands) -> None:
+    """Define the command."""
+    verify = command(
+        commands,
+        "verify",
+        "check a dataset against its manifests: files, hashes, counts, ids",
+        "DATASET is published output (a folder or URL) or a recipe with its work folder: then every stage is checked, "
+        "too. Every problem is named with its file; the exit code is 2 if there is one.",
+        "curate verify out/fineweb",
+        "curate verify s3://bucket/fineweb --workers 16",
+        "curate verify fineweb.yaml --work curate-work --quick",
+    )
+    verify.add_argument("datasets", nargs="+", metavar="DATASET", help="a folder or URL of output, or RECIPE.yaml")
+    verify.add_argument("--work", type=str, default="curate-work", help="the work folder of the run")
+    verify.add_argument("--source", default=None, help="the --source that the run had")
+    verify.add_argument("--quick", action="store_true", help="sizes and manifests only; read no data")
+    verify.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: all cores)")
+    verify.set_defaults(command=_verify)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from curate.housekeeping.datasets import open_dataset
+    from curate.housekeeping.shown import checked, line, say
+    from curate.housekeeping.verify import verify
+
+    wrong = 0
+    for name in options.datasets:
+        for found in verify(
+            open_dataset(name, work=options.work, source=options.source), quick=options.quick, workers=options.workers
+        ):
+            wrong += len(found.problems)
+            say(checked(found))
+    say(line((f"{wrong:,} problems", "bold red")) if wrong else line(("all is as the manifests say", "green")))
+    return 2 if wrong else 0

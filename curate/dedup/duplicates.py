@@ -1,0 +1,152 @@
+"""The exchange that all methods of deduplication share: what is alike, who belongs together, who survives.
+
+Rounds: `alike` joins documents of equal digest over the parts; a method may link more (curate.dedup.minhash);
+`address` goes over the parts and sends the members of clusters to one place each; `clusters` decides. Bytes on the way:
+24 a distinct document of a part, 24 a copy in another part, some 110 a member of a cluster, some 80 a fate.
+In one task: a range of these rows (curate.engine.exchange), and the members of a cluster, all at once: of equal
+documents MEMBERS_SHOWN + 1 a part, so that only clusters of many different texts are large (150 bytes each).
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from curate.dedup.clusters import EDGES_SCHEMA, FATES_SCHEMA, decided, members_of, members_schema, state_of, summary_of
+from curate.dedup.corpus import Keep, check_settings, fixed_rows
+from curate.dedup.similarity import Similarity
+from curate.rounds import KEY, Out, Round, Tables, View, key_order, places
+from curate.steps import Exchange
+
+DIGESTS_SCHEMA = pa.schema(
+    [
+        KEY,  # first half of the digest
+        pa.field("other", pa.uint64(), nullable=False),  # second half
+        pa.field("place", pa.uint64(), nullable=False),  # of the document that speaks for it in its part
+    ]
+)
+ALIKE_SCHEMA = pa.schema([KEY, pa.field("node", pa.uint64(), nullable=False)])
+"""Places that speak for a digest that other parts have too, with the lowest such place."""
+
+
+class Deduplication(Exchange):
+    """Base of the exchanges that keep one document of each cluster."""
+
+    state_tables: ClassVar[tuple[str, ...]] = ("fates",)
+
+    keep: Keep
+
+    def settings(self) -> bytes:
+        """By which parameters a partial is made."""
+        raise NotImplementedError
+
+    def tables(self) -> Tables:
+        """What goes from round to round."""
+        return {
+            "digests": DIGESTS_SCHEMA,
+            "alike": ALIKE_SCHEMA,
+            "members": members_schema(self.keep),
+            "edges": EDGES_SCHEMA,
+            "fates": FATES_SCHEMA,
+        }
+
+    def rounds(self) -> Sequence[Round]:
+        """Alike, what links more, address, clusters."""
+        return (
+            Round("alike", reads=("digests",), gives=("alike",), by="hash"),
+            *self.linking(),
+            Round("address", reads=("alike",), gives=("members", "edges"), by="part", row_bytes=64),
+            Round("clusters", reads=("members", "edges"), gives=("fates",), by="hash"),
+        )
+
+    def linking(self) -> Sequence[Round]:
+        """Rounds that link documents which differ."""
+        return ()
+
+    def scatter(self, partial: pa.Table, part: int, out: Out) -> None:
+        """The digest of each distinct document of the part."""
+        check_settings(partial, part, self.settings())
+        speakers = self.speakers(partial)
+        digests = fixed_rows(partial.column("digest"), np.uint64)[speakers]
+        columns = [digests[:, 0], digests[:, 1], places(part, speakers)]
+        out.write("digests", pa.table(columns, schema=DIGESTS_SCHEMA))
+        out.tell(documents=partial.num_rows, distinct_documents=partial.num_rows - self._copies(partial))
+
+    def speakers(self, partial: pa.Table) -> np.ndarray:
+        """Rows that speak for a digest; all others equal one of them."""
+        best = partial.column("best").to_numpy()
+        return np.flatnonzero(best == np.arange(len(best)))
+
+    def _copies(self, partial: pa.Table) -> int:
+        return partial.num_rows - len(np.unique(partial.column("best").to_numpy()))
+
+    def alike(self, view: View, out: Out) -> None:
+        """Documents of the same digest in several parts."""
+        rows = view.rows("digests")
+        keys = rows.column("key").to_numpy()
+        order = key_order(keys)
+        equal = keys[order[1:]] == keys[order[:-1]]
+        some = order[np.append(equal, False) | np.insert(equal, 0, False)] if len(order) else order
+        key, other, place = keys[some], rows.column("other").to_numpy()[some], rows.column("place").to_numpy()[some]
+        order = np.lexsort((place, other, key))
+        key, other, place = key[order], other[order], place[order]
+        first = np.ones(len(key), dtype=bool)
+        first[1:] = (key[1:] != key[:-1]) | (other[1:] != other[:-1])
+        group = np.cumsum(first) - 1
+        together = np.bincount(group)[group] > 1 if len(group) else first
+        node = place[first][group]
+        out.write("alike", pa.table([place[together], node[together]], schema=ALIKE_SCHEMA))
+        out.tell(distinct_documents=-int((~first).sum()))
+
+    def address(self, view: View, out: Out) -> None:
+        """The members of clusters, part by part."""
+        for part in view.parts:
+            own = view.of_part(part)
+            alike = own.rows("alike")
+
+            def of_speakers(
+                place: np.ndarray, alike: pa.Table = alike
+            ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+                node = place.copy()
+                at = np.searchsorted(place, alike.column("key").to_numpy())
+                node[at] = alike.column("node").to_numpy()
+                root, link, linked = self.linked(view, node)
+                linked[at] = True
+                return node, root, link, linked
+
+            out.write("members", members_of(view.partial(part), part, self.keep, of_speakers))
+            view.release()
+
+    def linked(self, view: View, node: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Root and strongest link of each node, and whether it is linked to another one."""
+        return node, np.full(len(node), np.nan), np.zeros(len(node), dtype=bool)
+
+    def clusters(self, view: View, out: Out) -> None:
+        """Survivors, and the fates of the others."""
+        fates, facts = decided(
+            view.rows("members"), self.keep, self.similarity(view), threshold=self.required, guard=self.guard(view)
+        )
+        out.write("fates", fates)
+        out.tell(**facts)
+
+    def similarity(self, view: View) -> Similarity:
+        """How similar documents of two nodes are; where only equal ones are joined, nobody asks."""
+        return lambda left, right: np.ones(len(left))
+
+    @property
+    def required(self) -> float:
+        """The similarity below which a removal is counted as one through a third document."""
+        return 1.0
+
+    def guard(self, view: View) -> Any:
+        """What may choose other leaders than the most preferred one of a cluster (curate.dedup.clusters.decided)."""
+        return None
+
+    def state(self, view: View, part: int) -> pa.Table:
+        """Survivor, cluster, similarity of each document of a part."""
+        return state_of(view.partial(part), part, view.rows("fates"))
+
+    def summary(self, told: dict[str, Any]) -> dict[str, Any]:
+        """Counts, the largest clusters, the histogram."""
+        return summary_of(told)

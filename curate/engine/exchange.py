@@ -1,0 +1,285 @@
+"""Exchanges as jobs on files: map and scatter for each part, the rounds over ranges of keys, then apply on each part.
+
+How many ranges a round has follows from the bytes that it reads, RANGE_BYTES each, never from the workers; so the files
+of a stage are the same wherever it ran. A corpus whose shuffled rows are less than WHOLE_BYTES together has all its
+rounds in one task, in memory: map, one task, apply. A task maps its slices of all files into memory and sorts them:
+about three times RANGE_BYTES, and what the exchange's own docstring adds. The driver holds counts, not manifests.
+"""
+
+import math
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from os import PathLike
+from typing import Any, ClassVar, Protocol
+
+import pyarrow as pa
+
+from curate.engine.jobs import Failure, Job, PartJob
+from curate.engine.manifest import part_manifest, write_manifest
+from curate.engine.recipe import StepSpec
+from curate.engine.shuffle import FileOut, FileShelf, Written, write_partial
+from curate.fingerprints import fingerprint
+from curate.rounds import (
+    MemoryShelf,
+    Round,
+    Span,
+    View,
+    add_facts,
+    run_in_memory,
+    scattered_tables,
+    spans,
+    tree_level,
+)
+from curate.steps import Exchange
+from curate.storage import at
+
+RANGE_BYTES = 256 << 20
+WHOLE_BYTES = 128 << 20
+
+Work = Callable[[Any], "dict[str, Any] | Failure"]
+Take = Callable[[dict[str, Any]], None]
+Finish = Callable[[Work, Sequence[Job], str, Take], None]
+"""Runs those of the jobs that are not finished yet, in a phase, and gives the manifest of each job to be taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapJob(PartJob):
+    """What an exchange must know of one part: its partial, and what it scatters."""
+
+    kind: ClassVar[str] = "partial"
+    fields: ClassVar[tuple[str, ...]] = ("part", "told")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundJob(Job):
+    """One task of one round, or all rounds at once (`round` is None)."""
+
+    step: StepSpec
+    files: dict[str, str] = field(default_factory=dict)
+    """Path of each artifact that the step names."""
+    parts: int
+    """Parts of the corpus."""
+    round: int | None
+    """Which of the exchange's rounds."""
+    name: str
+    """Of the round, for people and for the manifest; for a level of a tree with its number."""
+    gives: dict[str, str]
+    """Tables that it writes, and the names of their files."""
+    written: dict[str, Written]
+    """Tables that are there."""
+    span: Span = field(default_factory=Span)
+
+    @property
+    def manifest(self) -> str:
+        """Where the job's manifest is, or will be."""
+        return str(part_manifest(at(self.folder), self.part, _kind(self.name)))
+
+    @property
+    def share(self) -> str:
+        """Names what the job reads of which files: a manifest of another share does not count."""
+        files = [self.span.files.start, self.span.files.stop] if self.span.files else None
+        parts = [self.parts, self.span.parts.start, self.span.parts.stop]
+        written = {table: asdict(there) for table, there in self.written.items()}
+        return fingerprint([self.name, str(self.span.low), str(self.span.high), parts, files, written, self.gives])
+
+    def finished(self, *, verify: bool = False) -> dict[str, Any] | None:
+        """The manifest if this very job is done and its files are whole, else None."""
+        manifest = super().finished(verify=verify)
+        return manifest if manifest and manifest.get("share") == self.share else None
+
+
+class Staged(Protocol):
+    """What is asked of a stage (curate.engine.stages.Stage)."""
+
+    @property
+    def label(self) -> str:
+        """What people see."""
+        ...
+
+    @property
+    def steps(self) -> tuple[StepSpec, ...]:
+        """The exchange, alone."""
+        ...
+
+
+def exchange_jobs(
+    stage: Staged, folder: str | PathLike[str], jobs: Sequence[PartJob], finish: Finish
+) -> tuple[list[PartJob], dict[str, Any]]:
+    """Map and all rounds; the jobs that apply the decision, and its summary. `jobs`: all parts, in order from 0."""
+    (spec,), files = stage.steps, jobs[0].files if jobs else {}
+    exchange: Exchange = spec.build(files)
+    course = _Course(exchange, spec, files, stage.label, str(folder), len(jobs), finish)
+    course.map(jobs)
+    rounds = exchange.rounds()
+    if rounds and sum(course.bytes.values()) <= WHOLE_BYTES:
+        course.all_at_once()
+    else:
+        for number, one in enumerate(rounds):
+            course.run(number, one)
+    needed = {table: course.written[table] for table in exchange.state_tables if table in course.written}
+    state = (f"parts {len(jobs)}", *(f"{table} {one.name} {one.kind} {one.files}" for table, one in needed.items()))
+    return [replace(job, state=state) for job in jobs], exchange.summary(course.told)
+
+
+@dataclass
+class _Course:
+    """An exchange under way: what was written, and what was told."""
+
+    exchange: Exchange
+    spec: StepSpec
+    artifacts: dict[str, str]
+    stage: str
+    folder: str
+    parts: int
+    finish: Finish
+    written: dict[str, Written] = field(default_factory=dict)
+    bytes: dict[str, int] = field(default_factory=dict)
+    told: dict[str, Any] = field(default_factory=dict)
+
+    def map(self, jobs: Sequence[PartJob]) -> None:
+        """The partial of each part, and what it scatters."""
+        maps = [MapJob(**{item.name: getattr(job, item.name) for item in fields(job)}) for job in jobs]
+        tables = {table: table for table in scattered_tables(self.exchange)}
+        self._finish(map_part, maps, "map", tables, MapJob.kind)
+
+    def all_at_once(self) -> None:
+        """All rounds in one task."""
+        gives = {table: table for table in self.exchange.state_tables}
+        self._finish(run_round, [self._job(None, "all", gives, Span(parts=range(self.parts)), 0)], "reduce", gives)
+
+    def run(self, number: int, one: Round) -> None:
+        """The tasks of one round; a tree has levels, down to one file."""
+        if one.by == "tree":
+            self._tree(number, one)
+            return
+        read = sum(self.bytes.get(table, 0) for table in one.reads)
+        if one.by == "part":
+            read += one.row_bytes * self.told.get("documents", 0)
+        shares = spans(one.by, max(1, math.ceil(read / RANGE_BYTES)), self.parts)
+        gives = {table: table for table in one.gives}
+        jobs = [self._job(number, one.name, gives, share, part) for part, share in enumerate(shares)]
+        self._finish(run_round, jobs, "reduce", gives)
+
+    def _tree(self, number: int, one: Round) -> None:
+        (table,), (given,) = one.reads, one.gives
+        level = 0
+        while True:
+            shares = spans("tree", 1, self.parts, files=self.written[table].files)
+            gives = {given: tree_level(given, level, last=len(shares) == 1)}
+            name = tree_level(one.name, level, last=len(shares) == 1)
+            jobs = [self._job(number, name, gives, share, part) for part, share in enumerate(shares)]
+            self._finish(run_round, jobs, "reduce", gives)
+            if len(shares) == 1:
+                return
+            self.written[table] = self.written.pop(given)
+            level += 1
+
+    def _job(self, number: int | None, name: str, gives: dict[str, str], span: Span, part: int) -> RoundJob:
+        return RoundJob(
+            stage=self.stage,
+            folder=self.folder,
+            part=part,
+            step=self.spec,
+            files=self.artifacts,
+            parts=self.parts,
+            round=number,
+            name=name,
+            gives=gives,
+            written=dict(self.written),
+            span=span,
+        )
+
+    def _finish(
+        self, work: Work, jobs: Sequence[Job], phase: str, gives: dict[str, str], kind: str | None = None
+    ) -> None:
+        kind = kind or _kind(jobs[0].name)  # type: ignore[attr-defined]
+
+        def take(manifest: dict[str, Any]) -> None:
+            add_facts(self.told, manifest["told"])
+            for table in gives:
+                self.bytes[table] = self.bytes.get(table, 0) + manifest["files"][table]["bytes"]
+
+        self.finish(work, jobs, phase, take)
+        for table, name in gives.items():
+            self.written[table] = Written(name, kind, len(jobs))
+
+
+def _kind(name: str) -> str:
+    return f"round-{name}"
+
+
+def map_part(job: MapJob) -> dict[str, Any] | Failure:
+    """What the exchange must know of this part, and what it scatters."""
+    from curate.engine.part import guarded
+
+    return guarded(job, _map_part)
+
+
+def run_round(job: RoundJob) -> dict[str, Any] | Failure:
+    """One task of a round."""
+    from curate.engine.part import guarded
+
+    return guarded(job, _run_round)
+
+
+def _map_part(job: MapJob) -> dict[str, Any]:
+    from curate.engine.part import built_steps, check_unchanged, read_part
+
+    began = time.perf_counter()
+    (exchange,) = built_steps(job)
+    partial = exchange.map(read_part(job.parent))
+    check_unchanged(job.models)
+    files = {"partial": write_partial(job.folder, job.part, exchange.kept(partial))}
+    out = FileOut(job.folder, job.part, exchange.tables(), {table: table for table in scattered_tables(exchange)})
+    with out:
+        exchange.scatter(partial, job.part, out)
+    return _finished(job, {"files": files | out.entries, "told": out.told}, began)
+
+
+def _run_round(job: RoundJob) -> dict[str, Any]:
+    began, exchange = time.perf_counter(), job.step.build(job.files)
+    tables = exchange.tables()
+    shelf = FileShelf(job.folder, job.parts, tables, job.written)
+    out = FileOut(job.folder, job.part, tables, job.gives)
+    with out:
+        if job.round is None:
+            _all_rounds(exchange, shelf, out)
+        else:
+            one, span = exchange.rounds()[job.round], job.span
+            view = View(shelf, tables, span.parts, span.low, span.high, span.files)
+            getattr(exchange, one.name)(view, out)
+    return _finished(job, {"files": out.entries, "told": out.told, "share": job.share}, began)
+
+
+def _finished(job: Job, facts: dict[str, Any], began: float) -> dict[str, Any]:
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    manifest = {"part": job.part, **facts, "wall_seconds": time.perf_counter() - began, "worker": worker}
+    write_manifest(at(job.manifest), manifest)
+    return manifest
+
+
+def _all_rounds(exchange: Exchange, files: FileShelf, out: FileOut) -> None:
+    shelf = MemoryShelf(files.partials, files.tables, release=files.release)
+    for table, written in files.written.items():
+        shelf.kept[table] = [list(files.runs(table, files=range(n, n + 1))) for n in range(written.files)]
+    run_in_memory(exchange, shelf, scattered=True)
+    for table in exchange.state_tables:
+        for run in shelf.runs(table):
+            out.add_run(table, run)
+    out.tell(**shelf.told)
+
+
+def open_state(job: PartJob) -> pa.Table:
+    """What one part needs to apply the decision (a job of `exchange_jobs`)."""
+    assert job.state is not None
+    exchange: Exchange = job.steps[0].build(job.files)
+    parts = int(job.state[0].split()[1])
+    written = {
+        table: Written(name, kind, int(files)) for table, name, kind, files in (one.split() for one in job.state[1:])
+    }
+    tables = exchange.tables()
+    shelf = FileShelf(job.folder, parts, tables, written)
+    return exchange.state(View(shelf, tables, range(parts)).of_part(job.part), job.part)

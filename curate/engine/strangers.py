@@ -1,0 +1,82 @@
+"""What a recipe or a study from a stranger may name (`--builtin-only`): built-in steps, and files below its own folder.
+
+No absolute path, no `..`, no `~`, no link that leads out, no URL (a store would be asked with the reader's own keys, an
+internal address from the reader's own place in the network) but data sets on the public hub, and no model file:
+fastText models are read by native code that trusts them. What else it needs, who runs it names with --source.
+"""
+
+import json
+import os
+import posixpath
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curate.errors import InputError
+from curate.yamlfile import Field, YamlFile
+
+if TYPE_CHECKING:
+    from curate.engine.recipe import Recipe, StepSpec
+
+HUB = "hf://datasets/"
+
+
+def check_recipe(file: YamlFile, recipe: "Recipe", *, own_source: bool) -> None:
+    """Raise RecipeError for the first file, folder or URL that a stranger's recipe may not name.
+
+    `own_source`: its source is what the file says, not what the person who runs it said instead.
+    """
+    if own_source:
+        for pattern in recipe.source.files:
+            check_named(file, ("source", recipe.source.reader), pattern, hub=recipe.source.reader == "huggingface")
+    for name, spec in recipe.artifacts.items():
+        artifact = spec.build()
+        sample = artifact.negative.sample
+        for target in [*artifact.positive, *([sample] if isinstance(sample, str) else sample)]:
+            check_named(file, ("artifacts", name), target)
+    for kind, target in recipe.output.items():
+        check_named(file, ("output", kind), target)
+    for number, step in enumerate(recipe.steps):
+        for field in _model_fields(step):
+            if isinstance(model := json.loads(step.parameters).get(field), str) and model not in recipe.artifacts:
+                raise file.error(
+                    ("steps", number, step.name, field),
+                    "a recipe from a stranger may not bring a model file, which native code would trust: train the "
+                    "model as an artifact of the recipe, or run without --builtin-only if you trust it.",
+                )
+
+
+def _model_fields(step: "StepSpec") -> tuple[str, ...]:
+    from curate.engine.recipe import load_class
+
+    return tuple(load_class(step.path).artifact_fields) if step.path else ()
+
+
+def check_named(file: YamlFile, at: Field, target: str, *, hub: bool = False) -> None:
+    """Raise RecipeError if `target` is not a path below the file's own folder (or a data set on the hub)."""
+    path = target.removeprefix(HUB) if hub else target
+    remote = "://" in path or "::" in path  # fsspec chains file systems with `::`
+    outside = posixpath.isabs(path) or path.startswith("~") or posixpath.normpath(path).split("/")[0] == ".."
+    if remote or outside or "\0" in path:
+        raise file.error(
+            at,
+            f"{target[:200]!r} is {'a URL' if remote else 'outside of its folder'}, and a recipe from a stranger may "
+            "name files below its own folder only; name others with --source, or run without --builtin-only if you "
+            "trust it.",
+        )
+    if not hub:
+        folder = file.path.resolve().parent
+        check_inside(folder, [_before_wildcards(folder / path)])
+
+
+def check_inside(folder: Path, files: Iterable[Path]) -> None:
+    """Raise InputError if a link leads from a stranger's folder to a file elsewhere."""
+    top = os.path.realpath(folder)
+    for path in files:
+        if os.path.commonpath([top, os.path.realpath(path)]) != top:
+            raise InputError(f"{path}: leads out of {folder}, and a recipe from a stranger must stay in its folder.")
+
+
+def _before_wildcards(path: Path) -> Path:
+    places = [place for place, part in enumerate(path.parts) if any(mark in part for mark in "*?[")]
+    return Path(*path.parts[: places[0]]) if places else path
