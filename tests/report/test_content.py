@@ -137,8 +137,7 @@ def test_excerpts_begin_where_the_difference_is_near() -> None:
 def test_a_real_run_gives_content_that_a_page_can_show(tmp_path: Path) -> None:
     from curate.engine.executors.local import LocalExecutor
     from curate.engine.recipe import load_recipe
-    from curate.engine.resources import Resources
-from curate.engine.run import Engine
+    from curate.engine.run import Engine
     from curate.report.content import StudyContent
     from curate.report.page import page
 

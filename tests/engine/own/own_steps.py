@@ -133,3 +133,26 @@ class Scorer(Step):
         time.sleep(self.seconds)
         scores = (hash_strings(batch.texts) % 1_000_000) / 1_000_000
         return Outcome(batch.with_column("score", pa.array(scores, pa.float64())))
+
+
+@dataclass(kw_only=True, config=STEP_CONFIG)
+class Stamps(Step):
+    """Stamps each document with what a model file holds; told to, writes a file anew while documents pass."""
+
+    name: ClassVar[str] = "stamps"
+    loads_model: ClassVar[bool] = True
+    artifact_fields: ClassVar[tuple[str, ...]] = ("model",)
+    model: str
+    spoils: str | None = None
+
+    def __post_init__(self) -> None:
+        from pathlib import Path
+
+        super().__post_init__()
+        self._stamp = Path(self.model).read_text()
+
+    def process(self, batch: Batch) -> Outcome:
+        if self.spoils:
+            with open(self.spoils, "ab") as file:
+                file.write(b" ")
+        return Outcome(batch.with_column("stamp", pa.array([self._stamp] * len(batch))))
