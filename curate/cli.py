@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 an error that the message explains, 130 interrupted (run t
 
 import argparse
 import os
+import select
 import signal
 import sys
 
@@ -39,12 +40,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _nobody_reads() -> bool:
     """Whether the reader of the output has gone, as in `curate status --json | head`: no error, and no more output."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    output = sys.stdout.fileno()
+    ends = select.poll()
+    ends.register(output, 0)  # asked for nothing, it still tells of an error: the other end is closed
+    gone = any(what & select.POLLERR for _, what in ends.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return gone
 
 
 def _complain(error: Exception) -> None:

@@ -1,6 +1,7 @@
 """The command line answers at once, and every error is one sentence without a traceback."""
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from curate.cli import main
+from curate.engine.event_log import RunLogs
+from curate.engine.events import Listeners
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = (10**7, 3 * 10**7, 10**8, 3 * 10**8, 10**9)
@@ -115,3 +118,20 @@ def test_a_folder_to_write_to_is_refused_before_the_work(tmp_path: Path, capsys:
         assert not out
     assert main(["compare", str(results(tmp_path)), "--figures", str(results(tmp_path))]) == 2
     assert "is a file; name a folder for figures, or FILE.pdf" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
+    logs = RunLogs(tmp_path)
+    Listeners([logs]).emit("run_started", recipe="a.yaml", name="a", fingerprint="f", stages=[])
+    logs.close()
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "curate.cli", "status", "--json", "--work", str(tmp_path)]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
+def test_a_folder_in_place_of_a_recipe_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(tmp_path)]) == 2
+    assert "is a folder; name the YAML file in it" in capsys.readouterr().err

@@ -1,20 +1,25 @@
 """What a part costs when it holds nothing: our executors against datatrove's Ray executor, in one run.
 
-    python benchmarks/engine/empty_parts.py [--parts 64] [--ranks 4] [--workers 2]
+    python benchmarks/engine/empty_parts.py [--parts 200] [--ranks 4] [--workers 2] [--many 10000]
 
 Writes empty_parts.json beside itself. A part is a JSONL file without a line, read, passed through one filter, written
-with its ledger and manifest; a rank of datatrove is an empty reader and the same filter.
+with its ledger and manifest; a rank of datatrove is an empty reader and the same filter. `--many` parts are done by
+`curate run`, start-up included, and the memory of that process is watched.
 """
 
 import argparse
 import json
 import platform
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-RECIPE = 'name: empty\nsource: {jsonl: "empty/*.jsonl"}\nsteps:\n  - gopher_quality\n'
+from watch import Watch
+
+RECIPE = 'name: empty\nsource: {jsonl: {files: "empty/*.jsonl", part_bytes: none}}\nsteps:\n  - gopher_quality\n'
 
 
 def ours(folder: Path, parts: int, workers: int, ray: str | None) -> float:
@@ -36,6 +41,22 @@ def ours(folder: Path, parts: int, workers: int, ray: str | None) -> float:
         seconds = time.perf_counter() - began
     executor.close()
     return 1000 * seconds / parts
+
+
+def many(folder: Path, parts: int, workers: int, *more: str) -> dict[str, float]:
+    """Seconds of one `curate run` on very many parts, and the largest private memory of its process in MB."""
+    inputs = folder / "empty"
+    inputs.mkdir(parents=True)
+    for number in range(parts):
+        (inputs / f"{number:06d}.jsonl").touch()
+    (folder / "recipe.yaml").write_text(RECIPE)
+    run = [sys.executable, "-m", "curate.cli", "run", str(folder / "recipe.yaml"), "--work", str(folder / "work")]
+    began = time.perf_counter()
+    process = subprocess.Popen([*run, "--workers", str(workers), *more], stdout=subprocess.DEVNULL)
+    with Watch(process.pid) as watch:
+        if process.wait():
+            raise SystemExit("the run failed")
+    return {"seconds": round(time.perf_counter() - began, 1), "driver MB": round(watch.driver_mb)}
 
 
 def datatrove_ray(folder: Path, ranks: int, workers: int) -> float:
@@ -68,9 +89,10 @@ def datatrove_ray(folder: Path, ranks: int, workers: int) -> float:
 def main() -> None:
     """Measure all in one run, print, and keep the result."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", type=int, default=64)
+    parser.add_argument("--parts", type=int, default=200)
     parser.add_argument("--ranks", type=int, default=4)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--many", type=int, default=10_000)
     options = parser.parse_args()
     result: dict[str, Any] = {"parts": options.parts, "ranks": options.ranks, "workers": options.workers}
     result["processor"] = platform.processor() or platform.machine()
@@ -82,6 +104,8 @@ def main() -> None:
         ):
             folder = Path(name) / label.replace(" ", "-")
             result[f"{label}, ms a part"] = round(ours(folder, options.parts, workers, ray), 2)
+        for label, more in (("local", ()), ("ray", ("--ray",))):
+            result[f"{options.many} parts, {label}"] = many(Path(name) / f"many-{label}", options.many, 2, *more)
         folder = Path(name) / "datatrove"
         folder.mkdir()
         result["datatrove ray, ms a rank"] = round(datatrove_ray(folder, options.ranks, options.workers), 1)

@@ -8,7 +8,6 @@ resident size (private pages) of the driver and of any worker, sampled ten times
 """
 
 import argparse
-import contextlib
 import json
 import platform
 import random
@@ -17,14 +16,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+from watch import Watch
 
 FILE_BYTES = 16 << 20
 RECIPE = """name: heuristics
@@ -65,40 +63,19 @@ def write_corpus(folder: Path, lines: list[str], megabytes: int) -> None:
         pq.write_table(pa.table({"id": ids, "text": texts}), folder / f"{number:04d}.parquet", compression="zstd")
 
 
-class Watch(threading.Thread):
-    """Samples the resident memory of a process and of its children."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self.process = psutil.Process(pid)
-        self.driver = self.worker = 0
-        self.over = False
-
-    def run(self) -> None:
-        """Until the process has ended."""
-        while not self.over:
-            with contextlib.suppress(psutil.Error):
-                self.driver = max(self.driver, self.process.memory_full_info().uss)
-                for child in self.process.children(recursive=True):
-                    self.worker = max(self.worker, child.memory_full_info().uss)
-            time.sleep(0.1)
-
-
 def timed(recipe: Path, work: Path, workers: int) -> dict[str, float]:
     """Wall seconds and largest memory (MB) of one `curate run`, from nothing."""
     shutil.rmtree(work, ignore_errors=True)
     command = [sys.executable, "-m", "curate.cli", "run", str(recipe), "--work", str(work), "--workers", str(workers)]
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    watch = Watch(process.pid)
-    watch.start()
-    _, said = process.communicate()
-    watch.over = True
+    with Watch(process.pid) as watch:
+        _, said = process.communicate()
     if process.returncode:
         raise SystemExit(said)
     seconds = time.perf_counter() - began
     shutil.rmtree(work)
-    return {"seconds": seconds, "driver_mb": watch.driver / 1e6, "worker_mb": watch.worker / 1e6}
+    return {"seconds": seconds, "driver_mb": watch.driver_mb, "worker_mb": watch.worker_mb}
 
 
 def main() -> None:

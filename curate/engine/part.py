@@ -90,7 +90,7 @@ def _said(error: Exception) -> str:
     return str(error) if isinstance(error, CurateError | _StepFailed) else f"{type(error).__name__}: {error}"
 
 
-def _of_the_disk(error: Exception) -> bool:
+def _of_the_disk(error: BaseException) -> bool:
     """A full disk, a quota, a file system gone read-only: nothing that a traceback would explain."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 

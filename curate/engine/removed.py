@@ -9,7 +9,7 @@ was made under some first sections, so `until` reads the list as it was then. Co
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 import numpy as np
@@ -26,6 +26,7 @@ from curate.storage import Location, put
 
 _HEAD = "# curate: documents removed on request; each line is hash128_strings of an id or URL"
 _CHECK = "curate"
+_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,9 @@ def append(path: Location, keys: np.ndarray, *, reason: str, now: datetime | Non
     for request in known.requests:
         if request.hash == digest:
             return request
-    when = (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    when = (now or datetime.now(UTC)).strftime(_TIME)
+    if known.requests and when <= (last := known.requests[-1].when):  # a clock that runs behind the one before
+        when = (datetime.strptime(last, _TIME) + timedelta(microseconds=1)).strftime(_TIME)
     request = Request(when, reason, len(keys), digest)
     before = path.read_text(encoding="utf-8") if path.exists() else f"{_HEAD}\n"
     head = json.dumps(request.record() | {"check": _checked()}, ensure_ascii=True, sort_keys=True)

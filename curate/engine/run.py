@@ -188,7 +188,6 @@ class Engine:
                 self.listener.emit("found", stage=stage.label, records_out=manifest["records_out"])
             self._seen.add(stage.fingerprint)
             return StageResult(stage, folder, manifest)
-        folder.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
         jobs = self._jobs(stage, parent, folder, files)
         summary: dict[str, Any] = {}

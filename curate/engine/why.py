@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.documents import Batch
@@ -54,7 +55,7 @@ def why(recipe: Recipe, record: str, *, work: Path) -> Iterator[str]:
 
 def _id_of_url(folder: Path, url: str) -> str | None:
     for path in [*sorted(folder.glob("part-*.parquet")), *sorted(folder.glob("ledger-*.parquet"))]:
-        table = _table(path, columns=["id", "url"], filters=[("url", "=", url)])
+        table = _table(path, "url", url, columns=["id", "url"])
         if table.num_rows:
             return str(table.column("id")[0].as_py())
     return None
@@ -63,14 +64,21 @@ def _id_of_url(folder: Path, url: str) -> str | None:
 def _ledger_rows(folder: Path, key: str) -> list[tuple[int, dict[str, Any]]]:
     found = []
     for path in sorted(folder.glob("ledger-*.parquet")):
-        table = _table(path, filters=[("id", "=", key)])
+        table = _table(path, "id", key)
         found += [(int(path.stem.rpartition("-")[2]), row) for row in table.to_pylist()]
     return found
 
 
-def _table(path: Path, *, filters: list[tuple[str, str, str]], columns: list[str] | None = None) -> pa.Table:
-    with path.open("rb") as file:
-        return pq.read_table(file, columns=columns, filters=filters)
+def _table(path: Path, column: str, value: str, *, columns: list[str] | None = None) -> pa.Table:
+    """The rows with that value; other columns are read of row groups that have one. Read by this thread alone: a file
+    object that Arrow's threads still hold when Python ends aborts the process."""
+    with path.open("rb") as stream, pq.ParquetFile(stream, pre_buffer=False) as file:
+        found = [file.schema_arrow.empty_table().select(columns or file.schema_arrow.names)]
+        for group in range(file.num_row_groups):
+            same = pc.equal(file.read_row_group(group, columns=[column], use_threads=False).column(0), value)
+            if pc.any(same).as_py():
+                found.append(file.read_row_group(group, columns=columns, use_threads=False).filter(same))
+    return pa.concat_tables(found)
 
 
 def _sentence(stage: Stage, row: dict[str, Any]) -> str:
@@ -95,7 +103,7 @@ def _other_rules(stage: Stage, folder: Path, part: int, row: dict[str, Any], wor
     if stage.parent is None:
         return
     path = work / "stages" / stage.parent.folder_name / f"part-{part:05d}.parquet"
-    table = _table(path, filters=[("id", "=", row["id"])])
+    table = _table(path, "id", row["id"])
     if not table.num_rows:
         return
     batch = Batch(table.combine_chunks().to_batches()[0].slice(0, 1))

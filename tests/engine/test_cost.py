@@ -222,3 +222,15 @@ def test_manifests_of_many_parts_are_looked_into_by_sample(tmp_path: Path, monke
     assert len(done) == 1000 and some == []
     assert len(asked) <= rates.MOST_PARTS_READ + 2
     assert cost_module.finished_parts(tmp_path / "nothing", range(5)) == ([], [])
+
+
+def test_a_plan_fits_eighty_columns(
+    recipe: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    path = recipe("gopher_repetition", "gopher_quality", "own_steps.Shout", "exact", more="output: {jsonl: out}")
+    assert print_plan(load_recipe(path), tmp_path / "work", 2) == 0
+    head, _, *rows = capsys.readouterr().out.strip("\n ").splitlines()
+    assert head.split() == ["stage", "parts", "in", "out", "core-hours", "time", "disk"]
+    assert [row.split()[0] for row in rows[:3]][1:] == ["exact", "write"]  # a line each
+    assert max(map(len, rows)) <= 80

@@ -44,7 +44,7 @@ def test_a_disk_that_is_full_at_any_write_is_said_and_costs_nothing_else(
         assert small.made(work) == wanted, name
 
 
-@pytest.mark.parametrize("stride", [23, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [30, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_run_that_dies_before_or_after_any_write_goes_on(small: Small, stride: int) -> None:
     command = [sys.executable, str(Path(__file__).parent / "own" / "crash_points.py"), str(small.folder), str(stride)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)

@@ -324,7 +324,18 @@ def test_close_ends_a_worker_that_does_not_listen(tmp_path: Path) -> None:
 def test_workers_that_cannot_start_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("multiprocessing.spawn._python_exe", b"/bin/false")
     executor = LocalExecutor(2)
-    with pytest.raises(StageError, match=r"Worker processes do not start: 3 in a row ended with exit code 1"):
+    with pytest.raises(StageError, match=r"do not start, 3 in a row: the last ended by itself with exit code 1"):
+        list(executor.run(noted, _jobs(tmp_path, 4)))
+    executor.close()
+
+
+def test_workers_that_are_never_ready_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (python := tmp_path / "python").write_text("#!/bin/sh\nexec sleep 60\n")
+    python.chmod(0o755)
+    monkeypatch.setattr("multiprocessing.spawn._python_exe", os.fsencode(python))
+    monkeypatch.setattr("curate.engine.executors.local.START_S", 0.2)
+    executor = LocalExecutor(2)
+    with pytest.raises(StageError, match=r"do not start: 3 in a row were not ready after 0.2 s"):
         list(executor.run(noted, _jobs(tmp_path, 4)))
     executor.close()
 

@@ -2,21 +2,23 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from curate.engine.executors import RETRIES
+from curate.engine.executors import RETRIES, ray_cluster
 from curate.engine.executors import attempts as attempts_module
 from curate.engine.executors import ray as ray_module
 from curate.engine.executors.ray import RayExecutor
-from curate.engine.executors.ray_cluster import Node, asked, shortage, slots
+from curate.engine.executors.ray_cluster import Node, asked, check_answers, shortage, slots
 from curate.engine.executors.ray_local import session_processes
 from curate.engine.jobs import Failure, Job
 from curate.engine.resources import Pool, Resources
@@ -353,3 +355,47 @@ def test_a_part_needs_one_node_that_has_it_all() -> None:
     assert asked(wants) == "20 CPUs, 1 GPUs"
     assert not shortage([GPU_NODE], Resources(gpus=0.5, pool=Pool(min=4)))
     assert "no node is alive" in shortage([], Resources())
+
+
+def test_an_address_where_nobody_listens_is_known_at_once() -> None:
+    """Ray itself asks for more than five minutes."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for given in (address, f"ray://{address}"):
+            with pytest.raises(OSError, match="refused"):
+                check_answers(given)
+
+
+def test_sigterm_means_after_joining_a_cluster_what_it_meant_before() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with ray_module._sigterm_kept():
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))  # as ray.init does
+    assert signal.getsignal(signal.SIGTERM) == before
+    with pytest.raises(KeyboardInterrupt), ray_module._sigterm_kept():
+        sys.exit(signal.SIGTERM)
+
+
+def test_a_driver_whose_own_node_is_gone_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray counts such a process as ended and gives it no worker again, without a word."""
+    monkeypatch.setattr(ray_cluster, "LOOK_S", 0.01)
+    has = {"CPU": 2.0, "memory": 1e9}
+    home, other = ({"NodeID": key, "Alive": True, "NodeManagerAddress": key, "Resources": has} for key in "ab")
+
+    class Ray:
+        util = SimpleNamespace(client=SimpleNamespace(ray=SimpleNamespace(is_connected=lambda: False)))
+
+        def nodes(self) -> list[dict[str, Any]]:
+            return [home, other]
+
+        def get_runtime_context(self) -> Any:
+            return SimpleNamespace(get_node_id=lambda: "a")
+
+    with ray_cluster.Watch(Ray()) as watch:
+        assert not watch.lost
+        home["Alive"] = False
+        for _ in range(500):
+            if watch.lost:
+                break
+            time.sleep(0.01)
+        assert watch.lost

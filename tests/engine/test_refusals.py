@@ -149,3 +149,29 @@ def test_parts_are_read_whatever_their_ids(recipe: Write, tmp_path: Path, corpus
     pq.write_table(table, corpus / "file-7.parquet")  # every id twice, in two parts
     dataset = _run(recipe("exact", "minhash: {preset: fineweb}"), tmp_path / "work")
     assert dataset.stages[0].manifest["records_in"] == 280
+
+
+def test_what_a_late_stage_can_never_have_is_refused_before_the_first_stage(recipe: Write, tmp_path: Path) -> None:
+    steps, work = ("own_steps.MinChars", "exact", "own_steps.Shout"), tmp_path / "work"
+    path = recipe(*steps, more="resources: {steps: {own_steps.Shout: {gpus: 99}}}")
+    with pytest.raises(StageError, match=r"Stage Shout: This machine cannot do a part that needs 99 GPUs"):
+        _run(path, work)
+    assert not (work / "stages").exists()
+    _run(recipe(*steps), work)
+    assert _run(path, work).documents  # all is there: nobody needs them
+
+
+def test_an_unknown_step_of_resources_is_answered_with_those_that_there_are(recipe: Write) -> None:
+    path = recipe("own_steps.MinChars", "exact", more="resources: {steps: {min_chars: {cpus: 2}}}")
+    with pytest.raises(RecipeError, match=r"no step of this name; it has own_steps.MinChars, exact\."):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_step_that_ends_the_process_fails_its_part_and_is_not_tried_again(
+    recipe: Write, tmp_path: Path, workers: int
+) -> None:
+    executor = executor_for(workers)
+    with pytest.raises(StageError, match=r"record doc-2-07: step Exits: SystemExit: 3"):
+        Engine(tmp_path / "work", executor).run(load_recipe(recipe("own_steps.Exits: {on: doc-2-07}")))
+    executor.close()

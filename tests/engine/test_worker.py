@@ -107,7 +107,7 @@ def test_two_that_were_started_as_the_same_part_share_its_work(tmp_path: Path, s
     workers = [start(folder, 16, "1/2", seconds=0.15) for _ in range(2)]
     assert [sorted(_done(worker)) for worker in workers] == [list(range(16))] * 2
     assert _bytes(folder) == _alone(tmp_path / "alone", 16)
-    assert sum(_all_attempts(folder, 16)) <= 18, "at most the first jobs are copied, before a claim is seen"
+    assert sum(_all_attempts(folder, 16)) <= 24, "few jobs are copied: those begun before the other's claim is seen"
 
 
 def test_what_a_killed_worker_held_is_done_by_the_others(tmp_path: Path, start: Start) -> None:

@@ -275,3 +275,12 @@ def test_an_interrupted_run_says_that_nothing_is_lost() -> None:
     events = [*story(stop_after=20)]
     events.append(Event.of("run_interrupted", {}, now=events[-1].time))
     assert "interrupted after" in end_line(RunState.of(events))[0]
+
+
+def test_an_error_that_was_said_of_its_part_is_not_said_again_of_the_run() -> None:
+    view, out = piped()
+    events = story(fail={(0, 150)}, seed=4)
+    error = "Stage read warc+extract, part 150, file a.warc.gz: gzip is damaged"
+    with view:
+        told(view, [*events[:-1], Event.of("run_failed", {"error": error}, now=events[-1].time)])
+    assert out.getvalue().count("gzip is damaged") == 1 and "✗ fineweb  failed after" in out.getvalue()

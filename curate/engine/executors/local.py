@@ -29,8 +29,8 @@ TICK_S, PATIENCE_S, END_S = 1.0, 0.1, 3.0
 """How often running jobs are looked at; before a waiting job is taken back; before what should end is killed."""
 AHEAD_BYTES = 32 << 10
 """Only a job that fits the pipe's buffer is sent to a busy worker: the parent never waits for one that hangs."""
-STARTS = 3
-"""Workers in a row that die before they are ready, until that is an error."""
+STARTS, START_S = 3, 600.0
+"""Workers in a row that die before they are ready, until that is an error; how long one may take."""
 
 
 class LocalExecutor:
@@ -323,16 +323,17 @@ class _Run:
         self.listener.emit("retry", stage=task.job.stage, part=task.job.part, attempt=task.attempt, reason=reason)
         heapq.heappush(self.later, (time.monotonic() + wait_s, task.number, task))
 
-    def _lost(self, member: _Member) -> None:
+    def _lost(self, member: _Member, because: str = "") -> None:
         """A worker died: its job is tried again, or has failed for good."""
         pid, ready = member.process.pid, member.process.ready
-        how = self.crew.bury(member)
+        ended = self.crew.bury(member)
+        how = because or ended
         if not ready:
             self.crew.failed_starts += 1
             if self.crew.failed_starts >= STARTS:
                 raise StageError(
-                    f"Worker processes do not start: {STARTS} in a row {how}. Their message stands above; a script "
-                    "that uses curate must guard its main program with `if __name__ == '__main__':`."
+                    f"Worker processes do not start, {STARTS} in a row: the last {how}. Their message stands "
+                    "above; a script that uses curate must guard its main program with `if __name__ == '__main__':`."
                 )
         running, left = member.held[0] if member.held else None, self._without(member)
         for task in left:
@@ -353,6 +354,9 @@ class _Run:
         """Time limits, stragglers, copies that nobody needs any more, workers that do not end."""
         now = time.monotonic()
         self.crew.reap()
+        for member in [member for member in self.members if not member.process.ready]:
+            if now - member.process.started > START_S:
+                self._lost(member, f"were not ready after {START_S:g} s")
         for member in [member for member in self.members if member.held and not member.process.lost]:
             task, ran = member.held[0], now - member.since
             if task.done:

@@ -8,12 +8,14 @@ import contextlib
 import math
 import os
 import re
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from curate.engine.executors import NOBODY, ONE_CORE, Listener, Results, Work
 from curate.engine.executors.attempts import STRAGGLER_S
-from curate.engine.executors.ray_cluster import autoscales, check_askable, nodes_of, shortage
+from curate.engine.executors.ray_cluster import autoscales, check_answers, check_askable, nodes_of, shortage
 from curate.engine.executors.ray_flights import Lane, TaskLane
 from curate.engine.executors.ray_local import start_cluster, stop_reaper
 from curate.engine.executors.ray_pool import ActorPool
@@ -92,16 +94,21 @@ class RayExecutor:
 
     def _connect(self) -> None:
         try:
-            if self.address == "local":
-                self._reaper = start_cluster(self._ray, self._asked_workers)
-                self._started = True
-            else:
-                self._ray.init(address=self.address, log_to_driver=False, logging_level="error")
+            with _sigterm_kept():
+                self._join()
         except Exception as error:  # Ray raises bare Exception, too
             what = "does not start here" if self.address == "local" else f"does not answer at {self.address!r}"
             raise StageError(f"A Ray cluster {what}: {error}") from None
         self._connected = True
         self._silence.enter_context(_quiet())
+
+    def _join(self) -> None:
+        if self.address == "local":
+            self._reaper = start_cluster(self._ray, self._asked_workers)
+            self._started = True
+        else:
+            check_answers(self.address)
+            self._ray.init(address=self.address, log_to_driver=False, logging_level="error")
 
     def _can_grow(self) -> bool:
         if self._autoscaling is None:
@@ -130,6 +137,22 @@ def _import_ray() -> Any:
     import ray
 
     return ray
+
+
+@contextlib.contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Ray's `init` takes SIGTERM for itself, to end the process with code 15: what it means stays ours to say."""
+    ours_to_set = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as error:
+        if error.code == signal.SIGTERM:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if ours_to_set and before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

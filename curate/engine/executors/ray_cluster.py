@@ -6,6 +6,7 @@ after a minute Ray ends the process. A list that has become too old says so befo
 
 import json
 import math
+import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from curate.units import shown_bytes
 
 LOOK_S, GONE_S = 2.0, 30.0
 """How often the nodes are looked at; after so long without an answer the cluster counts as lost (Ray: 60 s)."""
+ANSWER_S = 10.0
+"""Until somebody must have answered a first knock."""
 _SHOWN_NODES = 8
 _OWN = ("CPU", "GPU", "memory", "object_store_memory")
 
@@ -118,6 +121,13 @@ def check_askable(resources: Resources) -> None:
         )
 
 
+def check_answers(address: str) -> None:
+    """Raise OSError if nothing listens at `host:port` or `ray://host:port`: Ray would ask for five minutes and more."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+
+
 def autoscales(ray: Any) -> bool:
     """Whether an autoscaler that can add nodes looks after the cluster.
 
@@ -151,6 +161,8 @@ class Watch:
     def __init__(self, ray: Any) -> None:
         self._ray = ray
         self.nodes = nodes_of(ray)
+        self._home = "" if ray.util.client.ray.is_connected() else ray.get_runtime_context().get_node_id()
+        self._homeless = False
         self._seen = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True, name="curate-ray-nodes")
@@ -168,13 +180,17 @@ class Watch:
 
     @property
     def lost(self) -> bool:
-        """Whether the cluster has not answered for too long."""
-        return time.monotonic() - self._seen > GONE_S
+        """Whether the cluster has not answered for too long, or the node is gone that this process belongs to: Ray then
+        counts the process as ended, never gives it a worker again, and does not say so."""
+        return self._homeless or time.monotonic() - self._seen > GONE_S
 
     def _look(self) -> None:
         while not self._stop.wait(LOOK_S):
             try:
                 self.nodes = nodes_of(self._ray)
+                self._homeless = bool(self._home) and not any(
+                    entry["Alive"] and entry["NodeID"] == self._home for entry in self._ray.nodes()
+                )
                 self._seen = time.monotonic()
             except Exception:
                 # Whatever Ray raises while its head does not answer (RpcError, ConnectionError, ...): `lost` tells.

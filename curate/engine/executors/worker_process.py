@@ -54,6 +54,7 @@ class WorkerProcess:
         with _environment(shape.environment()):
             self._process.start()
         theirs.close()
+        self.started = time.monotonic()
         self.ready = False
         """It has imported what it needs and waits for jobs."""
         self.lost = False

@@ -78,12 +78,16 @@ class Small:
 
 @contextlib.contextmanager
 def fault(number: int, act: Callable[[], None], *, after: bool = False) -> Iterator[list[str]]:
-    """`act` before (or after) the `number`-th change of a name on the disk: a file put in its place, or removed."""
+    """`act` before (or after) the `number`-th change of a name on the disk: a file put in its place, or removed, or a
+    folder made."""
     changed: list[str] = []
+    replace, unlink, mkdir = os.replace, os.unlink, os.mkdir
 
     def watched(change: Callable[..., Any]) -> Callable[..., Any]:
         def changing(path: Any, *args: Any, **more: Any) -> Any:
-            changed.append(str(args[0] if args else path))
+            if change is mkdir and os.path.isdir(path):
+                return change(path, *args, **more)
+            changed.append(f"{change.__name__} {path}")
             if len(changed) == number and not after:
                 act()
             result = change(path, *args, **more)
@@ -93,12 +97,11 @@ def fault(number: int, act: Callable[[], None], *, after: bool = False) -> Itera
 
         return changing
 
-    replace, unlink = os.replace, os.unlink
-    os.replace, os.unlink = watched(replace), watched(unlink)
+    os.replace, os.unlink, os.mkdir = watched(replace), watched(unlink), watched(mkdir)
     try:
         yield changed
     finally:
-        os.replace, os.unlink = replace, unlink
+        os.replace, os.unlink, os.mkdir = replace, unlink, mkdir
 
 
 def full() -> None:
@@ -130,11 +133,12 @@ def main(folder: str, stride: str) -> int:
     assert forked(lambda: go_on(work)) == 0
     wanted = results.read_text()
     for after in (False, True):
-        number, code = 1, 9
-        while code == 9:
+        number = int(stride)
+        while True:
             work = small.again()
             with fault(number, lambda: os._exit(9), after=after):
-                code = forked(lambda: small.run(work))  # noqa: B023 - called at once
+                if forked(lambda: small.run(work)) != 9:  # noqa: B023 - called at once
+                    break
             results.unlink(missing_ok=True)
             again = forked(lambda: go_on(work))  # noqa: B023
             if again or results.read_text() != wanted:

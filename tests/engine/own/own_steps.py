@@ -52,6 +52,19 @@ class Raises(Step):
 
 
 @dataclass(kw_only=True, config=STEP_CONFIG)
+class Exits(Step):
+    """Ends the process on one document, as a library might."""
+
+    name: ClassVar[str] = "exits"
+    on: str
+
+    def process(self, batch: Batch) -> Outcome:
+        if self.on in batch.ids.to_pylist():
+            raise SystemExit(3)
+        return Outcome(batch)
+
+
+@dataclass(kw_only=True, config=STEP_CONFIG)
 class Loses(Step):
     """Loses the first document of each batch without a word."""
 
@@ -146,13 +159,14 @@ class Stamps(Step):
     spoils: str | None = None
 
     def __post_init__(self) -> None:
-        from pathlib import Path
-
         super().__post_init__()
-        self._stamp = Path(self.model).read_text()
+        self._stamp = ""
 
     def process(self, batch: Batch) -> Outcome:
+        if not self._stamp:
+            with open(self.model) as file:
+                self._stamp = file.read()
         if self.spoils:
-            with open(self.spoils, "ab") as file:
-                file.write(b" ")
+            with open(self.spoils, "a") as file:
+                file.write(" ")
         return Outcome(batch.with_column("stamp", pa.array([self._stamp] * len(batch))))
