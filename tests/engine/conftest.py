@@ -5,6 +5,7 @@ import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +31,24 @@ def document(seed: int) -> str:
     chance = random.Random(seed)
     sentences = [" ".join(chance.choices(WORDS, k=chance.randint(6, 18))).capitalize() + "." for _ in range(14)]
     return "\n\n".join(" ".join(sentences[start : start + 7]) for start in (0, 7))
+
+
+class Ears:
+    """A listener that remembers what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, dict[str, Any]]] = []
+
+    def emit(self, kind: str, /, **fields: Any) -> None:
+        self.heard.append((kind, fields))
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [fields for heard, fields in self.heard if heard == kind]
+
+
+@pytest.fixture
+def ears() -> Ears:
+    return Ears()
 
 
 @pytest.fixture

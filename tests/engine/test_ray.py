@@ -23,29 +23,12 @@ from curate.engine.executors.ray_local import session_processes
 from curate.engine.jobs import Failure, Job
 from curate.engine.resources import Pool, Resources
 from curate.errors import StageError
+from tests.engine.conftest import Ears
 
 OWN = Path(__file__).parent / "own"
 sys.path.insert(0, str(OWN))
 from own_ray_work import RayJob, served  # noqa: E402
 from own_work import attempts, unsendable  # noqa: E402
-
-
-class Ears:
-    """Remembers what it hears."""
-
-    def __init__(self) -> None:
-        self.heard: list[tuple[str, dict[str, Any]]] = []
-
-    def emit(self, kind: str, /, **fields: Any) -> None:
-        self.heard.append((kind, fields))
-
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [fields for heard, fields in self.heard if heard == kind]
-
-
-@pytest.fixture
-def ears() -> Ears:
-    return Ears()
 
 
 @pytest.fixture(autouse=True)

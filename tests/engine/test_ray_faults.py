@@ -19,6 +19,7 @@ from curate.engine.executors import ray_cluster, ray_run
 from curate.engine.executors.ray import RayExecutor
 from curate.engine.resources import Pool, Resources
 from curate.errors import StageError
+from tests.engine.conftest import Ears
 
 OWN = Path(__file__).parent / "own"
 sys.path.insert(0, str(OWN))
@@ -26,24 +27,6 @@ from own_ray_work import RayJob, served  # noqa: E402
 from own_work import attempts  # noqa: E402
 
 pytestmark = pytest.mark.slow
-
-
-class Ears:
-    """Remembers what it hears."""
-
-    def __init__(self) -> None:
-        self.heard: list[tuple[str, dict[str, Any]]] = []
-
-    def emit(self, kind: str, /, **fields: Any) -> None:
-        self.heard.append((kind, fields))
-
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [fields for heard, fields in self.heard if heard == kind]
-
-
-@pytest.fixture
-def ears() -> Ears:
-    return Ears()
 
 
 @pytest.fixture(scope="module")
