@@ -320,7 +320,7 @@ def test_workers_that_are_never_ready_are_an_error(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("multiprocessing.spawn._python_exe", os.fsencode(python))
     monkeypatch.setattr("curate.engine.executors.local.START_S", 0.2)
     executor = LocalExecutor(2)
-    with pytest.raises(StageError, match=r"do not start: 3 in a row were not ready after 0.2 s"):
+    with pytest.raises(StageError, match=r"do not start, 3 in a row: the last was not ready after 0.2 s"):
         list(executor.run(noted, _jobs(tmp_path, 4)))
     executor.close()
 

@@ -356,7 +356,7 @@ class _Run:
         self.crew.reap()
         for member in [member for member in self.members if not member.process.ready]:
             if now - member.process.started > START_S:
-                self._lost(member, f"were not ready after {START_S:g} s")
+                self._lost(member, f"was not ready after {START_S:g} s")
         for member in [member for member in self.members if member.held and not member.process.lost]:
             task, ran = member.held[0], now - member.since
             if task.done:

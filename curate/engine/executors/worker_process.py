@@ -153,8 +153,18 @@ def release_memory() -> None:
 
 
 def serve(pipe: "multiprocessing.connection.Connection[Any, Any]", threads: int) -> None:
-    """The life of a worker: start, say so, answer jobs until the pipe closes."""
-    _start(threads)
+    """The life of a worker: start, answer jobs, and end without a word when it is told to."""
+    try:
+        _start(threads)
+        _answer_all(pipe)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending: one that comes now would be printed as an error
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit(128 + signal.SIGTERM)
+
+
+def _answer_all(pipe: "multiprocessing.connection.Connection[Any, Any]") -> None:
+    """Say that it is ready, and answer jobs until the pipe closes."""
     waiting: deque[tuple[int, bytes]] = deque()
     taken_back: set[int] = set()
     try:
@@ -176,10 +186,6 @@ def serve(pipe: "multiprocessing.connection.Connection[Any, Any]", threads: int)
             pipe.send_bytes(answer(number, job))
     except (EOFError, OSError):
         return  # the parent closed the pipe: nothing more to do
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGTERM)
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending: one that comes now would be printed as an error
 
 
 def _start(threads: int) -> None:
