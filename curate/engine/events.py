@@ -128,9 +128,10 @@ def _most(given: Any, most: int) -> dict[str, Any]:
 
 
 def new_run_id(name: str) -> str:
-    """`20261122T062830Z-fineweb-3fa9c1`: sorts by time, and is no other process's."""
+    """`20261122T062830512Z-fineweb-3fa9c1`: sorts by time to the millisecond, and is no other process's."""
     slug = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:40] or "run"
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{slug}-{secrets.token_hex(3)}"
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{slug}-{secrets.token_hex(3)}"
 
 
 class Hearer(Protocol):

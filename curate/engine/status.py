@@ -134,7 +134,7 @@ def run_folders(work: str) -> list[Location]:
     runs = at(work) / RUNS
     if not runs.exists():
         return []
-    # An id starts with the time; ids of one second are in the order of their names.
+    # An id starts with the time; ids of one millisecond are in the order of their names.
     folders = sorted((folder for folder in runs.iterdir() if folder.is_dir()), key=lambda folder: folder.name)
     return folders[::-1][:MOST_RUNS]
 

@@ -326,10 +326,11 @@ def test_workers_that_are_never_ready_are_an_error(tmp_path: Path, monkeypatch: 
 
 
 SCRIPT = """
-    import sys
+    import signal, sys
     from own_work import NoteJob, noted
     from curate.engine.executors.local import LocalExecutor
     if __name__ == "__main__":
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
         executor = LocalExecutor(2)
         jobs = [NoteJob(stage="s", folder=sys.argv[1], part=part, seconds=float(sys.argv[2])) for part in range(30)]
         jobs = [job for job in jobs if not job.finished()]
