@@ -220,17 +220,8 @@ class Filter(Step):
 
     def outcome(self, batch: Batch, signals: dict[str, np.ndarray]) -> Outcome:
         """Decide on a batch by its signals, measured now or stored before."""
-        first, value, threshold = decide(self.rules(), signals, len(batch))
-        rows = np.flatnonzero(first >= 0)
-        names = [rule.name for rule in self.rules()]
-        departed = departures(
-            rows,
-            "dropped",
-            rule=[names[code] for code in first[rows]],
-            value=value[rows],
-            threshold=threshold[rows],
-        )
-        return Outcome(batch.filter(first < 0), departed, signals=signals)
+        keep, left = judge(self.rules(), signals, len(batch))
+        return Outcome(batch.filter(keep), left, signals=signals)
 
     def process(self, batch: Batch) -> Outcome:
         """Measure, then decide."""
@@ -253,6 +244,15 @@ def decide(
         value[new] = values[new]
         threshold[new] = rule.threshold_for(values, case)[new]
     return first, value, threshold
+
+
+def judge(rules: Sequence[Rule], signals: dict[str, np.ndarray], count: int) -> tuple[np.ndarray, pa.RecordBatch]:
+    """Which of `count` documents stay (bool), and the departures of the others with the first rule that each failed."""
+    first, value, threshold = decide(rules, signals, count)
+    rows = np.flatnonzero(first >= 0)
+    names = [rules[number].name for number in first[rows]]
+    left = departures(rows, "dropped", rule=names, value=value[rows], threshold=threshold[rows])
+    return first < 0, left
 
 
 class Edit(Step):

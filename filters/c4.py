@@ -17,9 +17,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from curate.documents import Batch
-from curate.filters.judging import judge, switched_on
+from curate.filters.judging import switched_on
 from curate.kernels.quality import C4Lines, c4_lines
-from curate.steps import STEP_CONFIG, Edit, Outcome, Rule
+from curate.steps import STEP_CONFIG, Edit, Outcome, Rule, judge
 
 
 @dataclass(kw_only=True, config=STEP_CONFIG, repr=False)

@@ -18,8 +18,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from curate.documents import Batch
-from curate.filters.judging import judge, switched_on
-from curate.steps import STEP_CONFIG, Edit, Outcome, Rule
+from curate.filters.judging import switched_on
+from curate.steps import STEP_CONFIG, Edit, Outcome, Rule, judge
 
 _DOMAINS = Path(__file__).parent / "data" / "top_level_domains.txt"
 _TAIL = r"[-a-zA-Z0-9()@:%_\+.~#?&/=]*"

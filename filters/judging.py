@@ -1,22 +1,11 @@
-"""From signals to departures, for steps that decide by rules but are no plain `Filter` (C4, Language)."""
+"""What filters share: rules that are switched off, parameters that contradict each other, ratios without a base."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from curate.steps import Rule, decide, departures
-
-
-def judge(rules: Sequence[Rule], signals: Mapping[str, np.ndarray], count: int) -> tuple[np.ndarray, pa.RecordBatch]:
-    """Which of `count` documents stay (bool), and the departures of the others with the first rule that each failed."""
-    first, value, threshold = decide(rules, dict(signals), count)
-    rows = np.flatnonzero(first >= 0)
-    names = [rules[number].name for number in first[rows]]
-    left = departures(rows, "dropped", rule=names, value=value[rows], threshold=threshold[rows])
-    return first < 0, left
+from curate.steps import Rule
 
 
 def switched_on(*rules: Rule) -> tuple[Rule, ...]:

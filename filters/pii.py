@@ -14,10 +14,10 @@ from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from curate.documents import Batch
-from curate.filters.judging import judge, switched_on
+from curate.filters.judging import switched_on
 from curate.kernels.hashing import hash_strings
 from curate.kernels.pii import KINDS, Findings, find_pii, replace_findings
-from curate.steps import STEP_CONFIG, Edit, Outcome, Rule
+from curate.steps import STEP_CONFIG, Edit, Outcome, Rule, judge
 from curate.units import OneOrSeveral
 
 Kind = Literal["email", "ip", "phone", "iban", "card"]

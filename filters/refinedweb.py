@@ -14,11 +14,11 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from curate.documents import Batch
-from curate.filters.judging import check_bounds, check_stop_words, judge, switched_on, where_defined
+from curate.filters.judging import check_bounds, check_stop_words, switched_on, where_defined
 from curate.kernels.line_edits import COUNTERS, EditedLines, edit_lines
 from curate.kernels.ratio import ratio
 from curate.kernels.split_words import split_words
-from curate.steps import STEP_CONFIG, Edit, Filter, Outcome, Rule
+from curate.steps import STEP_CONFIG, Edit, Filter, Outcome, Rule, judge
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]

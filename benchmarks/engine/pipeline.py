@@ -17,8 +17,6 @@ import random
 import resource
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,7 +25,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from watch import Watch
+from watch import watched_run
 
 FILE_BYTES = 16 << 20
 RECIPE = """name: heuristics
@@ -82,25 +80,16 @@ def floor(folder: Path, out: Path) -> float:
 
 def timed(recipe: Path, work: Path) -> dict[str, float]:
     """One `curate run` with one worker, from nothing: seconds of the command and of its parts, memory (MB), kept."""
-    command = [sys.executable, "-m", "curate.cli", "run", str(recipe), "--work", str(work), "--workers", "1"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD
-    )
-    with Watch(process.pid) as watch:
-        _, said = process.communicate()
-    seconds = time.perf_counter() - began
+    run = watched_run(recipe, work, 1, ONE_THREAD)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if process.returncode:
-        raise SystemExit(said)
     parts = [json.loads(path.read_text()) for path in work.rglob("part-*.json")]
     shutil.rmtree(work)
     return {
-        "command_s": seconds,
+        "command_s": run.seconds,
         "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         "parts_s": sum(part["wall_seconds"] for part in parts),
-        "memory_mb": max(watch.worker_mb, watch.driver_mb),
+        "memory_mb": max(run.worker_mb, run.driver_mb),
         "kept": sum(part["records_out"] for part in parts) / sum(part["records_in"] for part in parts),
     }
 

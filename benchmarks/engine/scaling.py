@@ -15,17 +15,14 @@ import platform
 import random
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from watch import Watch
+from watch import watched_run
 
 FILE_BYTES = 16 << 20
 RECIPE = """name: heuristics
@@ -76,16 +73,9 @@ def at_once(recipe: Path, work: Path) -> float:
 def timed(recipe: Path, work: Path, workers: int) -> dict[str, float]:
     """Wall seconds and largest memory (MB) of one `curate run`, from nothing."""
     shutil.rmtree(work, ignore_errors=True)
-    command = [sys.executable, "-m", "curate.cli", "run", str(recipe), "--work", str(work), "--workers", str(workers)]
-    began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    with Watch(process.pid) as watch:
-        _, said = process.communicate()
-    if process.returncode:
-        raise SystemExit(said)
-    seconds = time.perf_counter() - began
+    run = watched_run(recipe, work, workers)
     shutil.rmtree(work)
-    return {"seconds": seconds, "driver_mb": watch.driver_mb, "worker_mb": watch.worker_mb}
+    return {"seconds": run.seconds, "driver_mb": run.driver_mb, "worker_mb": run.worker_mb}
 
 
 def main() -> None:

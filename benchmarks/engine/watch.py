@@ -1,7 +1,14 @@
-"""The memory of a run and of its workers, sampled while it runs."""
+"""A `curate run` from outside: its seconds, and the memory of its driver and of its workers, sampled while it runs."""
 
 import contextlib
+import os
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -34,3 +41,28 @@ class Watch(threading.Thread):
     ) -> None:
         self._over.set()
         self.join()
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One run of the command."""
+
+    seconds: float
+    """On the clock."""
+    driver_mb: float
+    worker_mb: float
+    """Largest private memory of any worker."""
+
+
+def watched_run(recipe: Path, work: Path, workers: int, environment: Mapping[str, str] | None = None) -> Watched:
+    """`curate run` to its end. Raises SystemExit with what it said if it fails."""
+    command = [sys.executable, "-m", "curate.cli", "run", str(recipe), "--work", str(work), "--workers", str(workers)]
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | dict(environment or {})
+    )
+    with Watch(process.pid) as watch:
+        _, said = process.communicate()
+    if process.returncode:
+        raise SystemExit(said)
+    return Watched(time.perf_counter() - began, watch.driver_mb, watch.worker_mb)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from curate.engine.executors import Work
 from curate.engine.jobs import Failure, Job
-from curate.engine.manifest import read_valid, write_manifest
+from curate.engine.manifest import read_valid, write_manifest, written_entry
 from curate.engine.provenance import of_published
 from curate.engine.stages import Plan
 from curate.errors import CurateError, InputError, StageError, StorageError
@@ -186,5 +186,4 @@ def _write(part: Location, target: Location, kind: str) -> dict[str, Any]:
             for group in range(source.num_row_groups):
                 for batch in source.read_row_group(group).to_batches():
                     writer.write(batch)
-        info = writer.close()
-    return {"name": target.name, "bytes": info.bytes, "rows": info.rows, "hash": info.hash}
+    return written_entry(writer.close())

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.documents import Batch
+from curate.engine.jobs import PartJob
 from curate.engine.lineage import decides_by_signals, segments
 from curate.engine.part import built_steps, input_batches
 from curate.engine.recipe import MATERIALISE, StepSpec
@@ -85,9 +86,9 @@ def _document(plan: Plan, work: Path, *, part: int, source: str, key: str) -> Ba
 
 
 def _built(stage: Stage, spec: StepSpec, work: Path) -> list[Step]:
-    folders = {each.spec.name: str(work / "artifacts" / each.folder_name) for each in stage.artifacts}
-    (job,) = part_jobs(replace(stage, pieces=((),)), None, stage.folder(work), folders)
-    return built_steps(replace(job, steps=(spec,)))
+    files = {each.spec.name: str(work / "artifacts" / each.folder_name) for each in stage.artifacts}
+    folder = str(stage.folder(work))
+    return built_steps(PartJob(stage=stage.label, folder=folder, steps=(spec,), files=files, models=stage.models))
 
 
 def _asked(step: Step, name: str, rules: tuple[Rule, ...], document: Batch) -> tuple[Batch | None, list[Failed]]:

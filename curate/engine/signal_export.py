@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from curate import __version__
+from curate.engine.manifest import written_entry
 from curate.engine.recipe import Recipe
-from curate.engine.signals import SignalSet
+from curate.engine.signals import SignalSet, rule_facts
 from curate.errors import StageError
 from curate.storage import Location, put, redacted, sync_folder
 from curate.writers import ParquetWriter
@@ -38,9 +39,7 @@ def _export(signals: SignalSet, recipe: Recipe, folder: Location) -> dict[str, A
         with ParquetWriter(folder / f"signals-{number:05d}.parquet", signals.schema) as writer:
             for batch in table.combine_chunks().to_batches():
                 writer.write(batch)
-        info = writer.close()
-        name = info.path.rpartition("/")[2]
-        parts.append({"name": name, "bytes": info.bytes, "rows": info.rows, "hash": info.hash})
+        parts.append(written_entry(writer.close()))
     for path in folder.iterdir():  # of an export of more parts
         if _OURS.fullmatch(path.name) and path.name not in {part["name"] for part in parts}:
             path.unlink()
@@ -59,17 +58,7 @@ def described(signals: SignalSet, recipe: Recipe) -> dict[str, Any]:
         "documents": signals.documents,
         "text_bytes": signals.text_bytes,
         "columns": list(signals.columns),
-        "rules": [
-            {
-                "place": place,
-                "step": step,
-                "rule": rule.name,
-                "signal": rule.signal,
-                "at_least": rule.at_least,
-                "at_most": rule.at_most,
-            }
-            for place, step, rule in signals.rules
-        ],
+        "rules": [rule_facts(*each) for each in signals.rules],
         "lineage": [
             {
                 "documents": each.segment.documents,

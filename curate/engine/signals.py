@@ -79,6 +79,12 @@ def failing(table: pa.Table, rule: Rule) -> np.ndarray:
     return rule.fails(values_of(table, rule.signal), case)
 
 
+def rule_facts(place: int, step: str, rule: Rule) -> dict[str, Any]:
+    """A rule as plain data."""
+    bounds = {"at_least": rule.at_least, "at_most": rule.at_most}
+    return {"place": place, "step": step, "rule": rule.name, "signal": rule.signal} | bounds
+
+
 @dataclass(frozen=True)
 class SignalSet:
     """The signals of all filters of a recipe on the documents that enter the first of them."""

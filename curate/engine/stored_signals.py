@@ -5,7 +5,7 @@ labels and its signals (float64) for the same rows: NaN where a signal is not de
 document had left before, by an edit. A part counts once its manifest is there, as everywhere.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
@@ -226,8 +226,3 @@ def decided(step: Step, batch: Batch, known: Known | None) -> Outcome | None:
 def joined(table: pa.Table, earlier: pa.Table) -> pa.Array:
     """For each row of `earlier`, the row of `table` with the same document (null if it has none)."""
     return pc.index_in(_keys(earlier), value_set=_keys(table))
-
-
-def parts_of(folder: Location, count: int) -> Iterator[dict[str, Any] | None]:
-    """The manifests of a folder's parts."""
-    return (read_valid(part_manifest(folder, part), PART_FIELDS) for part in range(count))

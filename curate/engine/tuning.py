@@ -18,6 +18,7 @@ from curate.engine.measuring import as_measured
 from curate.engine.part import built_steps, input_batches
 from curate.engine.recipe import MATERIALISE, Recipe
 from curate.engine.signals import MeasuredSegment, SignalSet, failing, values_of
+from curate.engine.stored_signals import array_of
 from curate.errors import InputError
 from curate.steps import Exchange, Rule
 
@@ -181,8 +182,7 @@ def _add(
 
     size = table.column("text_bytes").to_numpy()
     failures = np.sum([failing(table, rule) for _, _, rule in signals.rules], axis=0, dtype=np.int64)
-    ids = table.column("id").combine_chunks()
-    ids = ids.chunk(0) if isinstance(ids, pa.ChunkedArray) else ids
+    ids = array_of(table.column("id"))
     lots = _lots(hash_strings(ids), seed) if len(table) else np.empty(0, dtype=np.uint64)
     for each, (dropped, kept) in zip(tuned, chosen, strict=True):
         values = values_of(table, each.rule.signal)

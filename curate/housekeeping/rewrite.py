@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.engine.manifest import SEAL, write_manifest
+from curate.engine.manifest import SEAL, write_manifest, written_entry
 from curate.errors import InputError
 from curate.fingerprints import write_json
 from curate.housekeeping.datasets import check_name, read_json
@@ -57,7 +57,7 @@ class Rewrite:
                         writer.write(change(batch))
             info = writer.close()
         self.files.append(name)
-        return {"name": name, "bytes": info.bytes, "rows": info.rows, "hash": info.hash}
+        return written_entry(info) | {"name": name}
 
     def jsonl(self, file: DataFile, named: Callable[[pa.RecordBatch], np.ndarray]) -> dict[str, Any]:
         """Write JSON lines anew without those that `named` marks by their `id` and `url`; other lines byte by byte."""
@@ -75,8 +75,7 @@ class Rewrite:
                 rows += int(keep.sum())
             out.write(engine.flush() if engine else b"")
         self.files.append(name)
-        info = out.info(rows)
-        return {"name": name, "bytes": info.bytes, "rows": info.rows, "hash": info.hash}
+        return written_entry(out.info(rows)) | {"name": name}
 
     def drop(self, name: str) -> None:
         """The file goes, and what was written to replace it."""

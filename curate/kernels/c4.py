@@ -35,10 +35,12 @@ from curate.kernels.memory import (
 from curate.kernels.strings import string_array
 from curate.kernels.text_index import TextIndex
 from curate.kernels.trimming import (
+    count_split_words,
     is_ascii_space,
     last_code_point,
     skip_space,
     trim_space,
+    word_end,
 )
 
 COUNTS = (
@@ -194,35 +196,6 @@ def _remove_citations(start, end, characters, marks):  # type: ignore[no-untyped
 
 
 @part
-def _count_words(start, end, enough, characters):  # type: ignore[no-untyped-def]
-    """Words between whitespace, as `str.split` gives them; stops at `enough`."""
-    count = 0
-    while count < enough:
-        start = skip_space(start, end, characters)
-        if start == end:
-            break
-        count += 1
-        start = _word_end(start, end, characters)
-    return count
-
-
-@part
-def _word_end(start, end, characters):  # type: ignore[no-untyped-def]
-    while start < end:
-        byte = load_byte(start)
-        if byte < 128:
-            if is_ascii_space(byte):
-                break
-            start += 1
-            continue
-        point, size = code_point(start, end)
-        if properties_of(characters, point) & character.NOT_SPACE == 0:
-            break
-        start += size
-    return start
-
-
-@part
 def _has_long_word(start, end, max_chars, characters, limit):  # type: ignore[no-untyped-def]
     """Whether a word between whitespace has more than `max_chars` code points.
 
@@ -239,7 +212,7 @@ def _has_long_word(start, end, max_chars, characters, limit):  # type: ignore[no
         return False
     start = skip_space(start, end, characters)
     while start < end:
-        after = _word_end(start, end, characters)
+        after = word_end(start, end, characters)
         if after - start > max_chars and count_code_points(start, after - start, limit) > max_chars:
             return True
         start = skip_space(after, end, characters)
@@ -370,7 +343,7 @@ def _edit(rows, data, offsets, lines, rules, phrases, marks, characters, out, ou
             if not bracketed and terminal_punctuation and not _ends_a_sentence(start, end):
                 counts[5, i] += 1
                 continue
-            if not bracketed and _count_words(start, end, min_words, characters) < min_words:
+            if not bracketed and count_split_words(start, end, min_words, characters) < min_words:
                 counts[6, i] += 1
                 continue
             line = target + (kept > 0)  # leave room for the newline before it
@@ -386,7 +359,7 @@ def _edit(rows, data, offsets, lines, rules, phrases, marks, characters, out, ou
                 if terminal_punctuation and not _ends_a_sentence(line, line_end):
                     counts[5, i] += 1
                     continue
-                if _count_words(start, end, min_words, characters) < min_words:
+                if count_split_words(start, end, min_words, characters) < min_words:
                     counts[6, i] += 1
                     continue
             page |= found & _LOREM_IPSUM

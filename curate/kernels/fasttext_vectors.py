@@ -16,9 +16,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from curate.kernels.compile import inlined
+from curate.kernels.vectors import block_masks, equal, within
 
 _BYTE, _INT, _WORD, _WIDE = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.IntType(128)
-_BLOCK = ir.VectorType(_BYTE, 64)
 
 
 def _adder(lanes: int) -> Callable[..., Any]:
@@ -93,23 +93,10 @@ def high_product(typing_context: Any, one: Any, other: Any) -> Any:
     return signature, generate
 
 
-@intrinsic
-def blank_mask(typing_context: Any, address: Any) -> Any:
+@block_masks(1)
+def blank_mask(builder: Any, block: Any) -> list[Any]:
     """64 bytes at an address -> bit mask of what ends a word for fastText: tab to carriage return, space, NUL."""
-    signature = types.uint64(types.intp)
-
-    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        block = builder.load(builder.inttoptr(arguments[0], _BLOCK.as_pointer()), align=1)
-
-        def all_are(byte: int) -> Any:
-            return ir.Constant(_BLOCK, [byte] * 64)
-
-        breaks = builder.icmp_unsigned("<", builder.sub(block, all_are(9)), all_are(5))
-        space = builder.icmp_unsigned("==", block, all_are(32))
-        nul = builder.icmp_unsigned("==", block, all_are(0))
-        return builder.bitcast(builder.or_(builder.or_(breaks, space), nul), _WORD)
-
-    return signature, generate
+    return [builder.or_(within(builder, block, 9, 13), equal(builder, block, " \0"))]
 
 
 @inlined

@@ -23,16 +23,10 @@ from curate.kernels import characters as character
 from curate.kernels.characters import character_table, lower_case_of, properties_of
 from curate.kernels.compile import inlined, kernel, part
 from curate.kernels.memory import (
-    _BYTES,
-    _WORD,
     BLOCK,
     ONE,
     TOP,
     ZERO,
-    _equal,
-    _load,
-    _splat,
-    _within,
     address_of,
     block_address,
     code_point,
@@ -47,7 +41,8 @@ from curate.kernels.memory import (
 )
 from curate.kernels.strings import string_array
 from curate.kernels.text_index import TextIndex
-from curate.kernels.trimming import last_code_point, skip_space, trim_space
+from curate.kernels.trimming import count_split_words, last_code_point, skip_space, trim_space
+from curate.kernels.vectors import below, block_masks, equal, splat, within
 
 COUNTS = (
     "lines",
@@ -107,55 +102,34 @@ class EditedLines:
     """COUNTS"""
 
 
-@intrinsic
-def _line_masks(typing_context: Any, address: Any) -> Any:
+@block_masks(3)
+def _line_masks(builder: Any, block: Any) -> list[Any]:
     """64 bytes at an address -> bit masks: A to Z, 0 to 9, the lead byte of a non-ASCII code point."""
-    signature = types.UniTuple(types.uint64, 3)(types.intp)
-
-    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        block = _load(builder, arguments[0], _BYTES)
-        masks = [
-            _within(builder, block, ord("A"), ord("Z")),
-            _within(builder, block, ord("0"), ord("9")),
-            _within(builder, block, 0xC2, 0xF4),
-        ]
-        return context.make_tuple(builder, sig.return_type, [builder.bitcast(mask, _WORD) for mask in masks])
-
-    return signature, generate
+    return [
+        within(builder, block, ord("A"), ord("Z")),
+        within(builder, block, ord("0"), ord("9")),
+        within(builder, block, 0xC2, 0xF4),
+    ]
 
 
-@intrinsic
-def _space_masks(typing_context: Any, address: Any) -> Any:
+@block_masks(2)
+def _space_masks(builder: Any, block: Any) -> list[Any]:
     """64 bytes at an address -> bit masks: ASCII whitespace, bytes that another kind of space may begin with."""
-    signature = types.UniTuple(types.uint64, 2)(types.intp)
-
-    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        block = _load(builder, arguments[0], _BYTES)
-        controls = builder.or_(_within(builder, block, 9, 13), _within(builder, block, 28, 31))
-        masks = [builder.or_(controls, _equal(builder, block, " ")), _equal(builder, block, "\xc2\xe1\xe2\xe3")]
-        return context.make_tuple(builder, sig.return_type, [builder.bitcast(mask, _WORD) for mask in masks])
-
-    return signature, generate
+    controls = builder.or_(within(builder, block, 9, 13), within(builder, block, 28, 31))
+    return [builder.or_(controls, equal(builder, block, " ")), equal(builder, block, "\xc2\xe1\xe2\xe3")]
 
 
-@intrinsic
-def _token_masks(typing_context: Any, address: Any) -> Any:
+@block_masks(3)
+def _token_masks(builder: Any, block: Any) -> list[Any]:
     """64 bytes at an address -> bit masks: what fastText takes for a space, ASCII letters and digits, other bytes."""
-    signature = types.UniTuple(types.uint64, 3)(types.intp)
-
-    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        block = _load(builder, arguments[0], _BYTES)
-        masks = [
-            builder.or_(_within(builder, block, 9, 13), _equal(builder, block, " \0")),
-            builder.or_(
-                _within(builder, builder.or_(block, _splat(32)), ord("a"), ord("z")),
-                _within(builder, block, ord("0"), ord("9")),
-            ),
-            builder.icmp_signed("<", block, _splat(0)),
-        ]
-        return context.make_tuple(builder, sig.return_type, [builder.bitcast(mask, _WORD) for mask in masks])
-
-    return signature, generate
+    return [
+        builder.or_(within(builder, block, 9, 13), equal(builder, block, " \0")),
+        builder.or_(
+            within(builder, builder.or_(block, splat(32)), ord("a"), ord("z")),
+            within(builder, block, ord("0"), ord("9")),
+        ),
+        below(builder, block, 0),
+    ]
 
 
 @intrinsic
@@ -258,27 +232,11 @@ def _split_length(start, end, enough, characters):  # type: ignore[no-untyped-de
         space, others = _space_masks(start + low)
         valid = first_bits(end - start - low)
         if others & valid != ZERO:
-            return _slow_split_length(start, end, enough, characters)
+            return count_split_words(start, end, enough, characters)
         count += ones(~space & ((space << ONE) | space_before) & valid)
         if count >= enough:
             break
         space_before = space >> TOP
-    return count
-
-
-@part
-def _slow_split_length(start, end, enough, characters):  # type: ignore[no-untyped-def]
-    count = 0
-    while count < enough:
-        start = skip_space(start, end, characters)
-        if start == end:
-            break
-        count += 1
-        while start < end:
-            point, size = code_point(start, end)
-            if properties_of(characters, point) & character.NOT_SPACE == 0:
-                break
-            start += size
     return count
 
 

@@ -1,7 +1,7 @@
 """Loads from byte buffers: 64 bytes classified at once, 8 bytes as a word, one UTF-8 code point.
 
 Kernels hand addresses to their helpers, not arrays: Numba counts references of an array at each call, which costs
-more than the helper. Vectors are LLVM's own (`<64 x i8>`), which it lowers to AVX-512, AVX2, SSE2 or NEON as the
+more than the helper. Vectors (vectors.py) are LLVM's own, which it lowers to AVX-512, AVX2, SSE2 or NEON as the
 machine has them. Nothing is read past the end of a buffer: near it, bytes go through a scratch block of 64 bytes.
 Words are little-endian. Invalid UTF-8 never fails: a byte that does not begin a whole sequence counts as one U+FFFD.
 """
@@ -17,152 +17,82 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from curate.kernels.compile import inlined
+from curate.kernels.vectors import BLOCK as BLOCK
+from curate.kernels.vectors import BYTES, WORD, any_within, below, block_masks, equal, load, splat, within
 
-BLOCK = 64
 ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 ZERO = np.uint64(0)
 ONE = np.uint64(1)
 TOP = np.uint64(63)
 
-_BYTES = ir.VectorType(ir.IntType(8), BLOCK)
-_WORD = ir.IntType(64)
-
-
-def _load(builder: Any, address: Any, kind: Any) -> Any:
-    return builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
-
-
-def _splat(byte: int) -> Any:
-    return ir.Constant(_BYTES, [byte] * BLOCK)
-
-
-def _equal(builder: Any, vector: Any, characters: str) -> Any:
-    found = None
-    for character in characters:
-        one = builder.icmp_unsigned("==", vector, _splat(ord(character)))
-        found = one if found is None else builder.or_(found, one)
-    return found
-
-
-def _within(builder: Any, vector: Any, low: int, high: int) -> Any:
-    return builder.icmp_unsigned("<=", builder.sub(vector, _splat(low)), _splat(high - low))
-
-
-def _any_within(builder: Any, vector: Any, ranges: Any) -> Any:
-    found = None
-    for low, high in ranges:
-        one = _within(builder, vector, low, high) if high > low else _equal(builder, vector, chr(low))
-        found = one if found is None else builder.or_(found, one)
-    return found
-
-
 _ODD = ((0, 8), (14, 27), (36, 37), (43, 43), (47, 47), (61, 61), (64, 64), (92, 92), (94, 95), (124, 124), (126, 127))
 _TWO_BYTE_LETTERS = ((0xC3, 0xC9), (0xD0, 0xD1))
 
 
-def _bit_masks(context: Any, builder: Any, sig: Any, found: Any) -> Any:
-    return context.make_tuple(builder, sig.return_type, [builder.bitcast(mask, _WORD) for mask in found])
-
-
-@intrinsic
-def word_masks(typing_context: Any, address: Any) -> Any:
+@block_masks(12)
+def word_masks(builder: Any, block: Any) -> list[Any]:
     """64 bytes at an address -> bit masks: lower case, upper case, digits, space, not ASCII, full stop, comma, `:` or
     `;`, apostrophe, hyphen, percent, odd: marks that seldom stand at the end of a word, the percent sign and control
     characters among them.
     """
-    signature = types.UniTuple(types.uint64, 12)(types.intp)
-
-    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        block = _load(builder, arguments[0], _BYTES)
-        found = [
-            _within(builder, block, ord("a"), ord("z")),
-            _within(builder, block, ord("A"), ord("Z")),
-            _within(builder, block, ord("0"), ord("9")),
-            _any_within(builder, block, ((9, 13), (28, 32))),
-            builder.icmp_signed("<", block, _splat(0)),
-            *(_equal(builder, block, marks) for marks in (".", ",", ":;", "'", "-", "%")),
-            _any_within(builder, block, _ODD),
-        ]
-        return _bit_masks(context, builder, sig, found)
-
-    return signature, generate
+    return [
+        within(builder, block, ord("a"), ord("z")),
+        within(builder, block, ord("A"), ord("Z")),
+        within(builder, block, ord("0"), ord("9")),
+        any_within(builder, block, ((9, 13), (28, 32))),
+        below(builder, block, 0),
+        *(equal(builder, block, marks) for marks in (".", ",", ":;", "'", "-", "%")),
+        any_within(builder, block, _ODD),
+    ]
 
 
-@intrinsic
-def wide_masks(typing_context: Any, address: Any) -> Any:
+@block_masks(11)
+def wide_masks(builder: Any, block: Any) -> list[Any]:
     """64 bytes at an address -> bit masks of parts of code points beyond ASCII.
 
     Continuation bytes; lead bytes of two-byte letters (after C3, two second bytes are none: the third mask); E2, 80 and
     the last bytes of dashes, of the apostrophe, of it and other quotation marks or the ellipsis; C2 and the last bytes
     of the space that does not break and of guillemets.
     """
-    signature = types.UniTuple(types.uint64, 11)(types.intp)
-
-    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        block = _load(builder, arguments[0], _BYTES)
-        found = [
-            _within(builder, block, 0x80, 0xBF),
-            _any_within(builder, block, _TWO_BYTE_LETTERS),
-            _any_within(builder, block, ((0x97, 0x97), (0xB7, 0xB7))),
-            _equal(builder, block, "\xe2"),
-            _equal(builder, block, "\x80"),
-            _within(builder, block, 0x93, 0x94),
-            _equal(builder, block, "\x99"),
-            _any_within(builder, block, ((0x98, 0x9A), (0x9C, 0x9E), (0xA6, 0xA6))),
-            _equal(builder, block, "\xc2"),
-            _equal(builder, block, "\xa0"),
-            _equal(builder, block, "\xab\xbb"),
-        ]
-        return _bit_masks(context, builder, sig, found)
-
-    return signature, generate
+    return [
+        within(builder, block, 0x80, 0xBF),
+        any_within(builder, block, _TWO_BYTE_LETTERS),
+        any_within(builder, block, ((0x97, 0x97), (0xB7, 0xB7))),
+        equal(builder, block, "\xe2"),
+        equal(builder, block, "\x80"),
+        within(builder, block, 0x93, 0x94),
+        equal(builder, block, "\x99"),
+        any_within(builder, block, ((0x98, 0x9A), (0x9C, 0x9E), (0xA6, 0xA6))),
+        equal(builder, block, "\xc2"),
+        equal(builder, block, "\xa0"),
+        equal(builder, block, "\xab\xbb"),
+    ]
 
 
-@intrinsic
-def break_masks(typing_context: Any, address: Any) -> Any:
+@block_masks(5)
+def break_masks(builder: Any, block: Any) -> list[Any]:
     """64 bytes at an address -> bit masks: newline; another one-byte line break; what may be the last byte of a longer
     one, and what stands before it then; bytes that continue a code point.
     """
-    signature = types.UniTuple(types.uint64, 5)(types.intp)
-
-    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        block = _load(builder, arguments[0], _BYTES)
-        masks = [
-            _equal(builder, block, "\n"),
-            builder.or_(_within(builder, block, 11, 13), _within(builder, block, 28, 30)),
-            _equal(builder, block, "\x85\xa8\xa9"),
-            _equal(builder, block, "\xc2\x80"),
-            builder.icmp_signed("<", block, _splat(-64)),
-        ]
-        return context.make_tuple(builder, sig.return_type, [builder.bitcast(mask, _WORD) for mask in masks])
-
-    return signature, generate
+    return [
+        equal(builder, block, "\n"),
+        builder.or_(within(builder, block, 11, 13), within(builder, block, 28, 30)),
+        equal(builder, block, "\x85\xa8\xa9"),
+        equal(builder, block, "\xc2\x80"),
+        below(builder, block, -64),
+    ]
 
 
-@intrinsic
-def symbol_masks(typing_context: Any, address: Any) -> Any:
+@block_masks(3)
+def symbol_masks(builder: Any, block: Any) -> list[Any]:
     """64 bytes at an address -> bit masks: `#`, full stop, the lead byte of an ellipsis character."""
-    signature = types.UniTuple(types.uint64, 3)(types.intp)
-
-    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        block = _load(builder, arguments[0], _BYTES)
-        masks = [_equal(builder, block, character) for character in ("#", ".", "\xe2")]
-        return context.make_tuple(builder, sig.return_type, [builder.bitcast(mask, _WORD) for mask in masks])
-
-    return signature, generate
+    return [equal(builder, block, character) for character in ("#", ".", "\xe2")]
 
 
-@intrinsic
-def ellipsis_masks(typing_context: Any, address: Any) -> Any:
+@block_masks(4)
+def ellipsis_masks(builder: Any, block: Any) -> list[Any]:
     """64 bytes at an address -> bit masks: `#`, full stop, the last byte of an ellipsis and the one before it."""
-    signature = types.UniTuple(types.uint64, 4)(types.intp)
-
-    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        block = _load(builder, arguments[0], _BYTES)
-        masks = [_equal(builder, block, character) for character in ("#", ".", "\xa6", "\x80")]
-        return context.make_tuple(builder, sig.return_type, [builder.bitcast(mask, _WORD) for mask in masks])
-
-    return signature, generate
+    return [equal(builder, block, character) for character in ("#", ".", "\xa6", "\x80")]
 
 
 @intrinsic
@@ -171,47 +101,34 @@ def phrase_masks(typing_context: Any, address: Any) -> Any:
     signature = types.UniTuple(types.uint64, 3)(types.intp)
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        block = _load(builder, arguments[0], _BYTES)
+        block = load(builder, arguments[0], BYTES)
         lower = []
         for i in range(4):
-            shifted = _load(builder, builder.add(arguments[0], ir.Constant(_WORD, i)), _BYTES)
-            lower.append(builder.or_(shifted, _splat(32)))
+            shifted = load(builder, builder.add(arguments[0], ir.Constant(WORD, i)), BYTES)
+            lower.append(builder.or_(shifted, splat(32)))
         found = None
         for beginning in ("java", "lore", "cook", "term", "priv"):
             here = None
             for vector, character in zip(lower, beginning, strict=True):
-                equal = _equal(builder, vector, character)
-                here = equal if here is None else builder.and_(here, equal)
+                same = equal(builder, vector, character)
+                here = same if here is None else builder.and_(here, same)
             found = here if found is None else builder.or_(found, here)
-        masks = [_equal(builder, block, "["), _equal(builder, block, "{"), found]
-        return context.make_tuple(builder, sig.return_type, [builder.bitcast(mask, _WORD) for mask in masks])
+        masks = [equal(builder, block, "["), equal(builder, block, "{"), found]
+        return context.make_tuple(builder, sig.return_type, [builder.bitcast(mask, WORD) for mask in masks])
 
     return signature, generate
 
 
-@intrinsic
-def sentence_masks(typing_context: Any, address: Any) -> Any:
+@block_masks(2)
+def sentence_masks(builder: Any, block: Any) -> list[Any]:
     """64 bytes at an address -> bit masks: `.`, `?` or `!`; the lead byte of any other mark (all are past U+0580)."""
-    signature = types.UniTuple(types.uint64, 2)(types.intp)
-
-    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        block = _load(builder, arguments[0], _BYTES)
-        masks = [_equal(builder, block, ".?!"), _within(builder, block, 0xD6, 0xF4)]
-        return context.make_tuple(builder, sig.return_type, [builder.bitcast(mask, _WORD) for mask in masks])
-
-    return signature, generate
+    return [equal(builder, block, ".?!"), within(builder, block, 0xD6, 0xF4)]
 
 
-@intrinsic
-def continuation_mask(typing_context: Any, address: Any) -> Any:
+@block_masks(1)
+def continuation_mask(builder: Any, block: Any) -> list[Any]:
     """64 bytes at an address -> bit mask of those that continue a code point."""
-    signature = types.uint64(types.intp)
-
-    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        block = _load(builder, arguments[0], _BYTES)
-        return builder.bitcast(builder.icmp_signed("<", block, _splat(-64)), _WORD)
-
-    return signature, generate
+    return [below(builder, block, -64)]
 
 
 @intrinsic
@@ -235,7 +152,7 @@ def address_of(typing_context: Any, array: Any, index: Any) -> Any:
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         start = context.make_array(sig.args[0])(context, builder, arguments[0]).data
-        return builder.ptrtoint(builder.gep(start, [arguments[1]]), _WORD)
+        return builder.ptrtoint(builder.gep(start, [arguments[1]]), WORD)
 
     return signature, generate
 
@@ -246,7 +163,7 @@ def load_byte(typing_context: Any, address: Any) -> Any:
     signature = types.uint8(types.intp)
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        return _load(builder, arguments[0], ir.IntType(8))
+        return load(builder, arguments[0], ir.IntType(8))
 
     return signature, generate
 
@@ -269,7 +186,7 @@ def load_uint16(typing_context: Any, address: Any) -> Any:
     signature = types.int64(types.intp)
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        return builder.zext(_load(builder, arguments[0], ir.IntType(16)), _WORD)
+        return builder.zext(load(builder, arguments[0], ir.IntType(16)), WORD)
 
     return signature, generate
 
@@ -280,7 +197,7 @@ def load_uint32(typing_context: Any, address: Any) -> Any:
     signature = types.int64(types.intp)
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        return builder.zext(_load(builder, arguments[0], ir.IntType(32)), _WORD)
+        return builder.zext(load(builder, arguments[0], ir.IntType(32)), WORD)
 
     return signature, generate
 
@@ -291,7 +208,7 @@ def load_int32(typing_context: Any, address: Any) -> Any:
     signature = types.int64(types.intp)
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        return builder.sext(_load(builder, arguments[0], ir.IntType(32)), _WORD)
+        return builder.sext(load(builder, arguments[0], ir.IntType(32)), WORD)
 
     return signature, generate
 
@@ -327,7 +244,7 @@ def store_word(typing_context: Any, address: Any, word: Any) -> Any:
     signature = types.void(types.intp, types.uint64)
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        builder.store(arguments[1], builder.inttoptr(arguments[0], _WORD.as_pointer()))
+        builder.store(arguments[1], builder.inttoptr(arguments[0], WORD.as_pointer()))
         return context.get_dummy_value()
 
     return signature, generate
@@ -339,7 +256,7 @@ def load_word(typing_context: Any, address: Any) -> Any:
     signature = types.uint64(types.intp)
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        return _load(builder, arguments[0], _WORD)
+        return load(builder, arguments[0], WORD)
 
     return signature, generate
 

@@ -14,9 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from curate.kernels.compile import kernel
 from curate.kernels.hashing import hash_strings
@@ -35,6 +32,7 @@ from curate.kernels.memory import (
 from curate.kernels.pii_phones import phone_at
 from curate.kernels.pii_rules import card_at, email_at, iban_at, ipv4_at, ipv6_at
 from curate.kernels.strings import string_array, string_buffers
+from curate.kernels.vectors import block_masks, equal, within
 
 KINDS = ("email", "ipv4", "ipv6", "iban", "card", "phone")
 """Number of a kind = its place here; the first ones win."""
@@ -43,28 +41,11 @@ _EMAIL, _IPV4, _IPV6, _IBAN, _CARD, _PHONE = range(6)
 _SHORTEST_BYTES = 5
 """No finding is shorter: 1::2 is no public address, a@b.cc has six bytes."""
 
-_BYTES = ir.VectorType(ir.IntType(8), BLOCK)
-_WORD = ir.IntType(64)
 
-
-@intrinsic
-def _marks(typing_context: Any, address: Any) -> Any:
+@block_masks(2)
+def _marks(builder: Any, block: Any) -> list[Any]:
     """64 bytes at an address -> bit masks: digits; `@` or `:`."""
-    signature = types.UniTuple(types.uint64, 2)(types.intp)
-
-    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        block = builder.load(builder.inttoptr(arguments[0], _BYTES.as_pointer()), align=1)
-
-        def splat(byte: int) -> Any:
-            return ir.Constant(_BYTES, [byte] * BLOCK)
-
-        digit = builder.icmp_unsigned("<=", builder.sub(block, splat(ord("0"))), splat(9))
-        at = builder.icmp_unsigned("==", block, splat(ord("@")))
-        colon = builder.icmp_unsigned("==", block, splat(ord(":")))
-        masks = [digit, builder.or_(at, colon)]
-        return context.make_tuple(builder, sig.return_type, [builder.bitcast(mask, _WORD) for mask in masks])
-
-    return signature, generate
+    return [within(builder, block, ord("0"), ord("9")), equal(builder, block, "@:")]
 
 
 @kernel

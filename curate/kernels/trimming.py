@@ -1,4 +1,4 @@
-"""Whitespace at the ends of a piece of text, as `str.strip` sees it, and other looks at its ends."""
+"""Whitespace at the ends of a piece of text, as `str.strip` sees it, words between whitespace, other looks at ends."""
 
 from __future__ import annotations
 
@@ -102,3 +102,33 @@ def starts_with_bullet(start, end):  # type: ignore[no-untyped-def]
         and load_byte(start + 1) == 0x80
         and load_byte(start + 2) == np.uint8(0xA2)
     )
+
+
+@part
+def count_split_words(start, end, enough, characters):  # type: ignore[no-untyped-def]
+    """Words between whitespace, as `str.split` gives them; stops at `enough`."""
+    count = 0
+    while count < enough:
+        start = skip_space(start, end, characters)
+        if start == end:
+            break
+        count += 1
+        start = word_end(start, end, characters)
+    return count
+
+
+@part
+def word_end(start, end, characters):  # type: ignore[no-untyped-def]
+    """Where the word that begins at `start` meets whitespace, or `end`."""
+    while start < end:
+        byte = load_byte(start)
+        if byte < 128:
+            if is_ascii_space(byte):
+                break
+            start += 1
+            continue
+        point, size = code_point(start, end)
+        if properties_of(characters, point) & NOT_SPACE == 0:
+            break
+        start += size
+    return start

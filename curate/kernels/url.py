@@ -30,7 +30,6 @@ HARD, SOFT = 1, 2
 _CLASSES = 36
 _SEED = np.uint64(0xCBF29CE484222325)
 _PRIME = np.uint64(0x100000001B3)
-_ONE = np.uint64(1)
 _HALF = np.uint64(32)
 _FILL = 0.7
 

@@ -10,15 +10,15 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from curate.engine.inspection import Inspection, Pair, RuleCount
-from curate.report.elements import cell, code, folded, head, note, number, row, table
+from curate.engine.signals import rule_facts
+from curate.report.documents_shown import Shown, document_lines, documents_table
+from curate.report.elements import cell, code, head, note, number, row, table
 from curate.report.markup import Html, join, shortened, tag
-from curate.report.numbers import brief, count, digits, share, size
+from curate.report.numbers import brief, count, share, size
 from curate.report.terminal import funnel, one_line, plain, plain_table
 
 PAIRS = 12
 """Pairs of rules on the terminal; the page has all."""
-SHOWN_TEXT = 240
-"""Characters of a sample on the terminal."""
 
 
 def funnel_screen(name: str, rows: Sequence[dict[str, Any]]) -> RenderableType:
@@ -36,7 +36,7 @@ def inspection_screen(found: Inspection, *, name: str, samples: int) -> Group:
         shown.append(Text("The recipe did not run to its end here: no funnel and no samples yet.", "yellow"))
     for rule, some in found.samples.items():
         shown += [Text.assemble("dropped by ", plain(rule, 80, "bold"))] if samples else []
-        shown += [_sample(sample) for sample in some[:samples]]
+        shown += [document_lines(_shown(sample)) for sample in some[:samples]]
     return Group(*shown)
 
 
@@ -103,12 +103,8 @@ def _overlap(pair: Pair) -> str:
     return share(pair.both, min(pair.first.fails, pair.second.fails))
 
 
-def _sample(sample: dict[str, Any]) -> Text:
-    where = f"{sample['id']}  {sample['url']}".rstrip()
-    value = "" if sample["value"] is None else digits(sample["value"], 4)
-    return Text.assemble(
-        f"{value:>9}  ", plain(where, 120, "dim"), "\n           ", Text(one_line(sample["text"], SHOWN_TEXT))
-    )
+def _shown(sample: dict[str, Any]) -> Shown:
+    return Shown(sample["value"], sample["id"], sample["url"], sample["text"])
 
 
 def inspection_sections(found: Inspection) -> list[tuple[str, str, Html]]:
@@ -169,29 +165,14 @@ def _pairs_table(found: Inspection) -> Html:
 
 
 def _samples(rule: str, some: Sequence[dict[str, Any]]) -> Html:
-    body = [
-        row(
-            number("" if sample["value"] is None else digits(sample["value"], 4), sort=sample["value"]),
-            head(code(sample["id"], 80)),
-            cell(shortened(sample["url"], 200)),
-            cell(shortened(sample["text"], 600)),
-        )
-        for sample in some
-    ]
-    title = tag("code", shortened(rule, 80))
-    return folded(title, table(("value", "id", "URL", "text"), body, numeric=(0,)))
+    return documents_table(tag("code", shortened(rule, 80)), map(_shown, some))
 
 
 def inspection_data(found: Inspection) -> dict[str, Any]:
     """The same as plain data, for `--json`."""
     rules = [
         {
-            "place": each.place,
-            "step": each.step,
-            "rule": each.rule.name,
-            "signal": each.rule.signal,
-            "at_least": each.rule.at_least,
-            "at_most": each.rule.at_most,
+            **rule_facts(each.place, each.step, each.rule),
             **{name: getattr(each, name) for name in ("fails", "fails_bytes", "first", "only", "only_bytes")},
         }
         for each in found.rules

@@ -11,19 +11,19 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from curate.engine.signals import rule_facts
 from curate.engine.tuning import Effect, Example, Tuned
-from curate.report.elements import cell, code, folded, head, note, number, row, table
+from curate.report.documents_shown import Shown, document_lines, documents_table
+from curate.report.elements import note
 from curate.report.histograms import histogram_figure
 from curate.report.markup import Html, join, shortened, tag
 from curate.report.numbers import brief, count, digits, share, size
-from curate.report.terminal import one_line, plain
+from curate.report.terminal import plain
 
 BAR = 40
 """Characters of the longest bar."""
 ROWS = 24
 """Rows of a histogram on the terminal, between those below and above the span."""
-SHOWN_TEXT = 240
-"""Characters of an example on the terminal."""
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -39,7 +39,7 @@ def _one(each: Tuned) -> Group:
         shown.append(
             Text(f"{len(examples)} random documents that it {'drops' if words == 'dropped' else 'keeps'}", "bold")
         )
-        shown += [_example(example) for example in examples]
+        shown += [document_lines(_shown(example)) for example in examples]
         shown.append(Text())
     return Group(*shown)
 
@@ -126,14 +126,8 @@ def _bar(held: int, most: int) -> str:
     return "█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
 
 
-def _example(example: Example) -> Text:
-    where = f"{example.id}  {example.url}".rstrip()
-    return Text.assemble(
-        f"{digits(example.value, 4):>9}  ",
-        plain(where, 120, "dim"),
-        "\n           ",
-        Text(one_line(example.text, SHOWN_TEXT)),
-    )
+def _shown(example: Example) -> Shown:
+    return Shown(example.value, example.id, example.url, example.text)
 
 
 def tuning_sections(tuned: Sequence[Tuned]) -> list[tuple[str, str, Html]]:
@@ -156,28 +150,14 @@ def _section(each: Tuned) -> Html:
 
 
 def _examples(examples: Sequence[Example], title: str) -> Html:
-    rows = [
-        row(
-            number(digits(example.value, 4), sort=example.value),
-            head(code(example.id, 80)),
-            cell(shortened(example.url, 200)),
-            cell(shortened(example.text, 600)),
-        )
-        for example in examples
-    ]
-    return folded(title, table(("value", "id", "URL", "text"), rows, numeric=(0,)), is_open=True)
+    return documents_table(title, map(_shown, examples), is_open=True)
 
 
 def tuning_data(tuned: Sequence[Tuned]) -> list[dict[str, Any]]:
     """The same as plain data, for `--json`."""
     return [
         {
-            "place": each.place,
-            "step": each.step,
-            "rule": each.rule.name,
-            "signal": each.rule.signal,
-            "at_least": each.rule.at_least,
-            "at_most": each.rule.at_most,
+            **rule_facts(each.place, each.step, each.rule),
             "recipe": {"at_least": each.was.at_least, "at_most": each.was.at_most, "drops": asdict(each.now)},
             "drops": asdict(each.then),
             "documents": each.documents,
