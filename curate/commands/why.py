@@ -14,7 +14,8 @@ def add(commands: Commands) -> None:
         "what became of one record, and every rule that it fails",
         "Says stage by stage what became of a record. One that was dropped is read from its source again and goes "
         "through every step of the recipe: each rule that it fails is named, with its value and threshold, in the "
-        "recipe's order. Needs the work folder of the run.",
+        "recipe's order. A duplicate is shown beside the document that was kept in its place, with what differs "
+        "marked. Needs the work folder of the run.",
         "curate why recipe.yaml https://example.org/page",
         "curate why out/mine 6ed3c6b3-7c14-5db4-9293-957478cd8893      # published output whose recipe lies beside it",
     )
@@ -27,13 +28,20 @@ def add(commands: Commands) -> None:
 
 
 def _why(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
     from curate.engine.recipe import load_recipe
-    from curate.engine.why import why
+    from curate.engine.why import Duplicate, why
     from curate.housekeeping.datasets import recipe_of
     from curate.report.markup import visible
+    from curate.report.side_by_side import side_by_side
 
     path = recipe_of(options.dataset)
     recipe = load_recipe(path, source=options.source, builtin_only=options.builtin_only)
-    for line in why(recipe, options.record, work=options.work):
-        print(visible(line).replace("\n", " "))  # ids, addresses and errors come from data
+    for answer in why(recipe, options.record, work=options.work):
+        if isinstance(answer, Duplicate):
+            heads = (f"{answer.id} (removed)", f"{answer.survivor} (kept)")
+            Console().print(side_by_side(answer.text, answer.survivor_text, heads=heads))
+        else:
+            print(visible(answer).replace("\n", " "))  # ids, addresses and errors come from data
     return 0

@@ -2,10 +2,12 @@
 
 The record is named by its id, or by its URL (found in the parts of the first stage, or in its ledger if it left there).
 A document that was dropped goes through all steps again (curate.engine.replay): the answer lists every rule that
-it fails, in the recipe's order, not only the first.
+it fails, in the recipe's order, not only the first. One that was a duplicate comes with the text that was kept in its
+place, both as the exchange saw them.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,20 @@ from curate.errors import InputError
 from curate.storage import at
 
 
-def why(recipe: Recipe, record: str, *, work: Path) -> Iterator[str]:
-    """Lines that say, stage by stage, what became of `record`. Raises InputError if the run is not there or no
-    ledger knows the record."""
+@dataclass(frozen=True)
+class Duplicate:
+    """A removed document and the one that was kept in its place."""
+
+    id: str
+    text: str
+    survivor: str
+    """Its id."""
+    survivor_text: str
+
+
+def why(recipe: Recipe, record: str, *, work: Path) -> Iterator[str | Duplicate]:
+    """Lines that say, stage by stage, what became of `record`, and the two texts if it was a duplicate. Raises
+    InputError if the run is not there or no ledger knows the record."""
     if not work.is_dir():
         raise InputError(f"{work}: no such work folder; name the one of the run with --work.")
     plan = plan_as_run(recipe, at(work))
@@ -49,12 +62,39 @@ def why(recipe: Recipe, record: str, *, work: Path) -> Iterator[str]:
             first = first or (part, row)
             yield _sentence(stage, row)
             left = row if row["fate"] not in STAYED else None
+            if row["fate"] == "duplicate":
+                yield from _two_texts(stage, work, part, row)
         if first and not any(row["fate"] in STAYED for _, row in rows):
             break
     if first and left:
         yield from _other_rules(plan, work, *first, left)
     if first is None:
         raise InputError(f"No ledger of {recipe.name} in {work} has the record {record!r}; give an id or an exact URL.")
+
+
+def _two_texts(stage: Stage, work: Path, part: int, row: dict[str, Any]) -> Iterator[str | Duplicate]:
+    """The texts of a duplicate and of its survivor, from what the exchange received."""
+    received = stage.parent.folder(work) if stage.parent else None
+    texts = {row["id"]: None, row["survivor"]: None} | (_texts(received, part, row) if received else {})
+    if gone := [key for key, text in texts.items() if text is None]:
+        yield f"             (what {stage.label} received holds no text of {' and '.join(gone)}: no comparison)"
+    else:
+        yield Duplicate(row["id"], texts[row["id"]] or "", row["survivor"], texts[row["survivor"]] or "")
+
+
+def _texts(folder: Path, part: int, row: dict[str, Any]) -> dict[str, str]:
+    """Texts by id: of the document in its part, and of the survivor in the first part that has it."""
+    own = folder / f"part-{part:05d}.parquet"
+    found = {}
+    for key, paths in ((row["id"], [own]), (row["survivor"], sorted(folder.glob("part-*.parquet")))):
+        for path in filter(Path.exists, paths):
+            if "text" not in pq.read_schema(path).names:  # pages that are not extracted yet
+                continue
+            rows = _table(path, "id", key, columns=["text"])
+            if rows.num_rows:
+                found[key] = rows.column("text")[0].as_py() or ""
+                break
+    return found
 
 
 def _id_of_url(folder: Path, url: str) -> str | None:
@@ -94,7 +134,11 @@ def _sentence(stage: Stage, row: dict[str, Any]) -> str:
         return f"kept by      {stage.label}; edited by {row['edited_by']}: {row['edited_bytes']:,} bytes"
     if fate == "failed":
         return f"failed in    {row['step']} {where}: {row['error']}"
-    value = "" if row["value"] is None else f": {row['value']:.6g}{asked(row['value'], row['threshold'])}"
+    if fate == "duplicate":
+        value = "" if row["value"] is None else f": similarity {row['value']:.6g}"
+        value += "" if None in (row["value"], row["threshold"]) else f", duplicates are from {row['threshold']:.6g} on"
+    else:
+        value = "" if row["value"] is None else f": {row['value']:.6g}{asked(row['value'], row['threshold'])}"
     survivor = "" if row["survivor"] is None else f"; kept in its place: {row['survivor']}"
     return f"{fate} by {row['step']} {where}: {row['rule'] or row['step']}{value}{survivor}"
 

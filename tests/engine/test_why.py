@@ -11,7 +11,7 @@ from curate.cli import main
 from curate.engine.executors import executor_for
 from curate.engine.recipe import load_recipe
 from curate.engine.run import Engine
-from curate.engine.why import why
+from curate.engine.why import Duplicate, why
 
 Write = Callable[..., Path]
 
@@ -76,3 +76,22 @@ def test_a_dataset_answers_through_the_recipe_beside_it(
     path.rename(tmp_path / "moved.yaml")
     assert main(command) == 2
     assert "the recipe that made it, lies neither here nor beside it" in capsys.readouterr().err
+
+
+def test_a_duplicate_is_shown_beside_its_survivor_with_the_difference_marked(
+    recipe: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    words = [f"word{number}" for number in range(300)]
+    changed = [*words[:150], "\x1b[31mother", *words[151:]]
+    table = pa.table({"id": ["one", "two"], "text": [" ".join(words), " ".join(changed)]})
+    pq.write_table(table, tmp_path / "corpus" / "pages.parquet")
+    path, work = recipe("minhash"), tmp_path / "work"
+    _run(path, work)
+    removed = list(why(load_recipe(path), "two", work=work))[-1]
+    assert isinstance(removed, Duplicate) and (removed.id, removed.survivor) == ("two", "one")
+    assert main(["why", str(path), "two", "--work", str(work)]) == 0
+    said = capsys.readouterr().out
+    assert "similarity 0.966777, duplicates are from 0.72 on; kept in its place: one" in said
+    assert "142 words alike" in said
+    assert "[-⟨U+001B⟩[31mother-]" in said and "{+word150+}" in said
