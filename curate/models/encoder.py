@@ -1,0 +1,152 @@
+"""Transformer encoders: embeddings of texts, by any sentence-transformers or transformers model in a folder.
+
+The folder is that of `save_pretrained` or of a sentence-transformers model, whose pooling it then follows; without one,
+the mean over tokens. Weights are read from safetensors only, and no code of the model's runs. Only the beginning of a
+text counts, up to the model's length. Embeddings have unit length, in float16: on one machine the same batch gives the
+same bytes; another processor or a GPU may differ in the last bit.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from curate.errors import InputError
+
+LIBRARIES = ("torch", "transformers", "tokenizers")
+"""Distributions whose version can change an embedding."""
+
+Pooling = Literal["mean", "cls", "last", "max"]
+
+_POOLINGS: dict[str, Pooling] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "last",
+    "pooling_mode_max_tokens": "max",
+}
+"""Switches of sentence-transformers' `Pooling/config.json`."""
+
+_TOKENS_A_PASS = 8_192
+"""Tokens, padding included, that go through the model at once."""
+_UNSTATED_TOKENS = 512
+"""Length of a text where neither model nor tokenizer state one."""
+_CHARS_PER_TOKEN = 24
+"""Characters of a text that are tokenized for each token that the model takes: the rest could hardly count."""
+
+
+def folder_problem(folder: Path) -> str | None:
+    """Why a folder cannot be an encoder; None if it may be one."""
+    if not folder.is_dir():
+        return "an encoder is a folder, as `save_pretrained` writes it"
+    if not (folder / "config.json").exists():
+        return "an encoder's folder has a config.json, and this one has none"
+    if not any(folder.glob("*.safetensors")):
+        return "an encoder's weights are read from *.safetensors only, and this folder has none"
+    return None
+
+
+class Encoder:
+    """A transformer that turns texts into vectors; on a GPU if there is one."""
+
+    def __init__(self, folder: Path, *, max_tokens: int | None = None) -> None:
+        """Loads the model; raises InputError that names the folder if it is none that can be loaded.
+
+        `max_tokens`: length of a text in tokens, if shorter than what the model takes.
+        """
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+
+        if problem := folder_problem(folder):
+            raise InputError(f"{folder}: {problem}.")
+        self.folder = folder
+        self.pooling = _pooling_of(folder)
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+            self._model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **options)
+        except Exception as error:  # whatever the libraries raise on a damaged or foreign folder
+            raise InputError(f"{folder}: no encoder that transformers can load: {error}") from error
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._model.eval().to(self._device)
+        self.dimensions = int(self._model.config.hidden_size)
+        self.max_tokens = min(_longest(folder, self._model, self._tokenizer), max_tokens or 1 << 30)
+
+    def encode(self, texts: pa.Array) -> np.ndarray:
+        """float16[n, dimensions]: one unit vector a text; zeros for an empty text or a null."""
+        import torch
+
+        found = np.zeros((len(texts), self.dimensions), dtype=np.float16)
+        most = _CHARS_PER_TOKEN * self.max_tokens
+        beginnings = [text[:most] if text else "" for text in texts.to_pylist()]
+        tokens = self._tokenizer(beginnings, truncation=True, max_length=self.max_tokens)["input_ids"]
+        rows = [row for row in range(len(tokens)) if beginnings[row].strip() and tokens[row]]
+        rows.sort(key=lambda row: (len(tokens[row]), row))
+        with torch.inference_mode():
+            for some in _passes(rows, tokens):
+                found[some] = self._vectors([tokens[row] for row in some])
+        return found
+
+    def _vectors(self, tokens: list[list[int]]) -> np.ndarray:
+        import torch
+
+        padded = self._tokenizer.pad({"input_ids": tokens}, padding=True, return_tensors="pt").to(self._device)
+        mask = padded["attention_mask"].unsqueeze(-1)
+        hidden = self._model(**padded).last_hidden_state
+        if self.pooling == "mean":
+            pooled = (hidden * mask).sum(1) / mask.sum(1)
+        elif self.pooling == "max":
+            pooled = hidden.masked_fill(mask == 0, -torch.inf).amax(1)
+        else:
+            # The place of the first or last token that is no padding, on whichever side the tokenizer pads.
+            places = torch.arange(mask.shape[1], device=mask.device) * mask.squeeze(-1)
+            at = places.argmax(1) if self.pooling == "last" else mask.squeeze(-1).argmax(1)
+            pooled = hidden[torch.arange(len(tokens), device=mask.device), at]
+        return np.asarray(torch.nn.functional.normalize(pooled, dim=1).half().cpu().numpy())
+
+
+def _passes(rows: list[int], tokens: list[list[int]]) -> "list[list[int]]":
+    """Rows, in order of length, in groups that make `_TOKENS_A_PASS` when padded to their longest."""
+    groups: list[list[int]] = []
+    for row in rows:
+        if not groups or (len(groups[-1]) + 1) * len(tokens[row]) > _TOKENS_A_PASS:
+            groups.append([])
+        groups[-1].append(row)
+    return groups
+
+
+def _pooling_of(folder: Path) -> Pooling:
+    """What the model's sentence-transformers files ask for, or the mean."""
+    modules = folder / "modules.json"
+    if not modules.exists():
+        return "mean"
+    kinds = {module["type"].rpartition(".")[2]: module["path"] for module in _json(modules)}
+    if unknown := sorted(set(kinds) - {"Transformer", "Pooling", "Normalize"}):
+        raise InputError(
+            f"{modules}: this encoder has a layer {unknown[0]} after its transformer, which is not built in."
+        )
+    if "Pooling" not in kinds:
+        return "mean"
+    config = folder / kinds["Pooling"] / "config.json"
+    wanted = [name for name, on in _json(config).items() if name.startswith("pooling_mode_") and on is True]
+    if len(wanted) != 1 or wanted[0] not in _POOLINGS:
+        raise InputError(f"{config}: one pooling of {', '.join(_POOLINGS)} must be on, and this file has {wanted}.")
+    return _POOLINGS[wanted[0]]
+
+
+def _longest(folder: Path, model: Any, tokenizer: Any) -> int:
+    """Tokens of the longest text that the model takes."""
+    stated = [getattr(model.config, "max_position_embeddings", None), tokenizer.model_max_length]
+    sentences = folder / "sentence_bert_config.json"
+    if sentences.exists():
+        stated.append(_json(sentences).get("max_seq_length"))
+    known = [length for length in stated if isinstance(length, int) and 0 < length < 1 << 24]
+    return min(known, default=_UNSTATED_TOKENS)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
