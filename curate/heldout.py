@@ -48,9 +48,6 @@ def _texts(path: Path) -> Iterable[pa.Array]:
 
 def _ngrams(texts: pa.Array) -> np.ndarray:
     """Hashes of the word 13-grams of a batch, repeated as they stand; documents of fewer words have none."""
-    from curate.kernels.minhash import shingles
-    from curate.kernels.text_index import TextIndex
+    from curate.kernels.shingles import shingles
 
-    index = TextIndex.of(texts)
-    # A shorter document would give one short shingle, which proves nothing about copying.
-    return shingles(index.select(index.n_words >= NGRAM), NGRAM)[1]
+    return shingles(texts, NGRAM, short=False)[1]

@@ -12,18 +12,21 @@ curate.engine.exchange as jobs on files. Neither the number of parts nor of rang
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
 
+from curate.errors import MismatchError
+
 KEY = pa.field("key", pa.uint64(), nullable=False)
 """The first column of every table that goes from round to round."""
 
 KEYS = 1 << 64
 _ROW_BITS = 32
+_CHUNK = 1 << 16
 _MIX_1, _MIX_2, _FOLD = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53), np.uint64(33)
 
 Tables = Mapping[str, pa.Schema]
@@ -36,18 +39,23 @@ class Round:
     name: str
     """The exchange's method that does one task, `(view, out)`; also names the files of the tasks."""
     reads: tuple[str, ...]
-    """Tables of which a task reads its slice, or a whole group of files (`tree`): their bytes give the ranges."""
+    """Tables of which a task reads its slice: their bytes give the ranges."""
     gives: tuple[str, ...]
     """Tables that it writes."""
-    by: Literal["hash", "part", "tree", "once"]
-    """`hash`, `part`: a task for each range of keys. `tree`: tasks combine FAN_IN files of the first table into one, in
-    levels, down to a single one. `once`: one task, which goes through tables file by file."""
+    by: Literal["hash", "part", "once"]
+    """`hash`, `part`: a task for each range of keys. `once`: one task, which goes through tables file by file."""
     row_bytes: int = 0
     """`part`: bytes a document that a task reads of the partials themselves."""
+    tasks: int | None = None
+    """`hash`: so many ranges of equal width, where the method says how many; None: by the bytes."""
+    one_task_bytes: int = 0
+    """Up to so many bytes one task does the round, whatever a range holds."""
+    until: str = ""
+    """The round is done again, in turns, on the tables that it gives, until its tasks tell 0 of this, added up."""
 
 
-FAN_IN = 16
-"""Files that one task of a tree combines."""
+MOST_TURNS = 200
+"""Turns of a round after which something is wrong."""
 
 
 class Out(Protocol):
@@ -62,14 +70,85 @@ class Out(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A dump of an index: partials and sorted runs of parts that an earlier run left."""
+
+    name: str
+    folder: str
+    parts: int
+    documents: int
+    """Rows of its partials."""
+    bytes: Mapping[str, int]
+    """Of each table."""
+    fingerprint: str
+    """Of the content of its files."""
+
+
+class Attached(Protocol):
+    """Parts that earlier runs left, beside a corpus' own: the rounds see them, nothing is applied to them. Part `n` of
+    them is part `own + n` to the rounds; the groups (dumps) that they lie in are in order of age."""
+
+    @property
+    def parts(self) -> int:
+        """How many."""
+        ...
+
+    @property
+    def documents(self) -> int:
+        """Documents in them, for the number of tasks."""
+        ...
+
+    @property
+    def bytes(self) -> Mapping[str, int]:
+        """Bytes of each table."""
+        ...
+
+    def runs(self, table: str, *, low: int = 0, high: int = KEYS) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Runs as those of a shelf, each with the number of the part that its `place`s count from."""
+        ...
+
+    def partial(self, number: int) -> pa.Table:
+        """What `map` said of a part."""
+        ...
+
+    def release(self) -> None:
+        """Let go of what was read of partials."""
+        ...
+
+    def damaged(self, number: int, what: str) -> Exception:
+        """What to raise where a partial is not as it was made."""
+        ...
+
+    def age(self, number: int) -> int:
+        """Which dump a part lies in; 0 is the oldest."""
+        ...
+
+    def names(self, numbers: np.ndarray) -> pa.Array:
+        """The name of the dump of each part."""
+        ...
+
+    def removed(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of a part that left as duplicates, and the places of their survivors; 2^64 - 1 where that is gone."""
+        ...
+
+
 class Shelf(Protocol):
     """Where runs and partials are kept."""
 
-    def runs(
-        self, table: str, *, files: range | None = None, low: int = 0, high: int = KEYS
-    ) -> Iterator[pa.RecordBatch]:
-        """The runs of a table, one after the other, none of them empty; `files`: of these writing tasks only. Runs
-        (and pieces of runs) without a key in low <= key < high may be left out."""
+    @property
+    def own(self) -> int:
+        """Parts of the corpus itself."""
+        ...
+
+    @property
+    def attached(self) -> Attached | None:
+        """Parts beside them, numbered from `own` on."""
+        ...
+
+    def runs(self, table: str, *, low: int = 0, high: int = KEYS) -> Iterator[pa.RecordBatch]:
+        """The runs of a table, one after the other, none of them empty. Runs (and pieces of runs) without a key in
+        low <= key < high may be left out."""
         ...
 
     def partial(self, part: int) -> pa.Table:
@@ -80,18 +159,22 @@ class Shelf(Protocol):
         """Let go of what was read of partials, so that their pages can leave memory."""
         ...
 
+    def damaged(self, part: int, what: str) -> Exception:
+        """What to raise where a partial is not as it was made; it will be made again."""
+        ...
+
 
 @dataclass(frozen=True)
 class Span:
-    """The share of one task: keys, parts, or files of a tree."""
+    """The share of one task: keys, parts."""
 
     low: int = 0
     high: int = KEYS
     """Keys: low <= key < high."""
     parts: range = range(0)
     """The parts of the task (`by="part"`), else all."""
-    files: range | None = None
-    """`tree`: the files that the task combines."""
+    whole: bool = False
+    """The task has no other beside it."""
 
 
 @dataclass(frozen=True)
@@ -101,17 +184,47 @@ class View:
     shelf: Shelf
     tables: Tables
     span: Span
+    turn: int = 0
+    """How often a round with `until` was done before."""
 
     def rows(self, table: str) -> pa.Table:
         """The rows of a table within the task's range; runs one after the other, each sorted by key."""
+        return pa.Table.from_batches(list(self.slices(table)), self.tables[table])
+
+    def slices(self, table: str) -> Iterator[pa.RecordBatch]:
+        """The same, run by run in the order of writing: by part, then as `scatter` wrote them."""
         low, high = self.span.low, self.span.high
-        runs = self.shelf.runs(table, low=low, high=high)
-        found = [part for run in runs if (part := between(run, low, high)).num_rows]
-        return pa.Table.from_batches(found, self.tables[table])
+        for run in self.shelf.runs(table, low=low, high=high):
+            part = between(run, low, high)
+            if part.num_rows:
+                yield part
 
     def all_rows(self, table: str) -> pa.Table:
-        """All rows of a table (`tree`: of the task's files)."""
-        return pa.Table.from_batches(list(self.shelf.runs(table, files=self.span.files)), self.tables[table])
+        """All rows of a table."""
+        return pa.Table.from_batches(list(self.shelf.runs(table)), self.tables[table])
+
+    @property
+    def end(self) -> int:
+        """The first place that is not the corpus' own."""
+        return self.shelf.own << _ROW_BITS
+
+    def met(self, table: str) -> pa.Table:
+        """The rows of `rows`, then those of attached parts that have a key of theirs: no more of these, however many
+        there are."""
+        own, attached = self.rows(table), self.shelf.attached
+        if attached is None or not own.num_rows:
+            return own
+        known = np.unique(own.column("key").to_numpy())
+        found = []
+        for part, run in attached.runs(table, low=self.span.low, high=self.span.high):
+            run = between(run, self.span.low, self.span.high)
+            hit = _held(run.column(0).to_numpy(), known)
+            if hit.any():
+                some = run.filter(pa.array(hit))
+                place = moved(some.column("place").to_numpy(), self.shelf.own + part)
+                at = some.schema.get_field_index("place")
+                found.append(some.set_column(at, some.schema.field(at), pa.array(place)))
+        return pa.concat_tables([own, pa.Table.from_batches(found, own.schema).combine_chunks()])
 
     def runs(self, table: str) -> Iterator[pa.RecordBatch]:
         """All runs, each let go before the next is opened."""
@@ -122,8 +235,8 @@ class View:
         order = np.argsort(keys)
         wanted = keys[order]
         known = np.zeros(len(keys), dtype=bool)
-        fields = list(self.tables[table])[1:]
-        found = {field.name: np.empty(len(keys), dtype=field.type.to_pandas_dtype()) for field in fields}
+        others = list(self.tables[table])[1:]
+        found = {other.name: np.empty(len(keys), dtype=other.type.to_pandas_dtype()) for other in others}
         low, high = (int(wanted[0]), int(wanted[-1]) + 1) if len(keys) else (0, 0)
         for run in self.shelf.runs(table, low=low, high=high):
             held = run.column(0).to_numpy()
@@ -132,8 +245,8 @@ class View:
             hit = held[at] == wanted[first:last]
             places = order[first:last][hit]
             known[places] = True
-            for field in fields:
-                found[field.name][places] = run.column(field.name).to_numpy()[at[hit]]
+            for other in others:
+                found[other.name][places] = run.column(other.name).to_numpy()[at[hit]]
         return known, {name: values[known] for name, values in found.items()}
 
     def partial(self, part: int) -> pa.Table:
@@ -196,6 +309,16 @@ def between(run: pa.RecordBatch, low: int, high: int) -> pa.RecordBatch:
     return run.slice(start, end - start)
 
 
+def _held(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """bool: which of these sorted keys are among the sorted `known` ones."""
+    if not len(keys):
+        return np.zeros(0, dtype=bool)
+    near = known[np.searchsorted(known, keys[0]) : np.searchsorted(known, keys[-1], side="right")]
+    if not len(near):
+        return np.zeros(len(keys), dtype=bool)
+    return near[np.minimum(np.searchsorted(near, keys), len(near) - 1)] == keys
+
+
 def sorted_run(rows: pa.Table, schema: pa.Schema) -> pa.RecordBatch:
     """Rows of a table as one run: in order of key, equal keys as they came."""
     rows = rows.select(schema.names).cast(schema)
@@ -211,28 +334,59 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
 
 
 def key_order(keys: np.ndarray) -> np.ndarray:
-    """Positions of `keys` (uint64) in ascending order of key, equal keys in order of position.
-
-    Sorts the upper bits of the keys with the position in the lower ones: several times faster than an indirect sort.
-    Where two keys differ in lower bits only, their rows might be mixed: then it sorts indirectly.
-    """
-    count = len(keys)
-    low = np.uint64((1 << max(count - 1, 1).bit_length()) - 1)
-    packed = np.sort((keys & ~low) | np.arange(count, dtype=np.uint64))
-    order = (packed & low).astype(np.int64)
-    upper = packed & ~low
-    ordered = keys[order]
-    if np.any((upper[1:] == upper[:-1]) & (ordered[1:] != ordered[:-1])):
-        return np.argsort(keys, kind="stable")
+    """Positions of `keys` (uint64) in ascending order of key, equal keys in order of position."""
+    if not np.any(keys[1:] < keys[:-1]):
+        return np.arange(len(keys))
+    packed, low = _packed(keys)
+    order = (packed & low).view(np.int64)
+    _settle(order, np.flatnonzero(_repeats(packed, low)), keys)
     return order
 
 
 def repeated_order(keys: np.ndarray) -> np.ndarray:
     """Positions of the `keys` (uint64) that occur more than once, in the order of `key_order`."""
-    order = key_order(keys)
-    ordered = keys[order]
-    equal = ordered[1:] == ordered[:-1]
-    return order[np.append(equal, False) | np.insert(equal, 0, False)] if len(order) else order
+    packed, low = _packed(keys)
+    order = (packed[_repeats(packed, low)] & low).view(np.int64)
+    _settle(order, np.arange(len(order)), keys)
+    return order[_repeats(keys[order], np.uint64(0))]
+
+
+def _packed(keys: np.ndarray) -> tuple[np.ndarray, np.uint64]:
+    """The keys' upper bits with the position in the lower ones, in order; and which bits those are.
+
+    Several times faster than an indirect sort. Chunks stay in the processor's cache.
+    """
+    low = np.uint64((1 << max(len(keys) - 1, 1).bit_length()) - 1)
+    spread, packed = _spread(keys), np.empty_like(keys)
+    for start in range(0, len(keys), _CHUNK):
+        chunk = packed[start : start + _CHUNK]
+        np.bitwise_and(spread[start : start + _CHUNK], ~low, out=chunk)
+        chunk |= np.arange(start, start + len(chunk), dtype=np.uint64)
+    packed.sort()
+    return packed, low
+
+
+def _spread(keys: np.ndarray) -> np.ndarray:
+    """The keys in the same order, with their highest bits in use (those of places differ in the lower ones)."""
+    least, most = (int(keys.min()), int(keys.max())) if len(keys) else (0, 0)
+    unused = 64 - (most - least).bit_length()
+    return (keys - np.uint64(least)) << np.uint64(unused) if 0 < unused < 64 else keys
+
+
+def _settle(order: np.ndarray, unsure: np.ndarray, keys: np.ndarray) -> None:
+    """Put the positions at the places `unsure` of `order` (whole runs of equal upper bits) in order of the key."""
+    held = keys[order[unsure]]
+    if np.any(held[1:] < held[:-1]):  # two keys that differ in lower bits only
+        order[unsure] = order[unsure][np.argsort(held, kind="stable")]
+
+
+def _repeats(ordered: np.ndarray, low: np.uint64) -> np.ndarray:
+    """bool: which of these sorted values occur more than once, whatever their bits `low` are."""
+    equal = np.zeros(len(ordered) + 1, dtype=bool)
+    for start in range(0, len(ordered) - 1, _CHUNK):
+        chunk = ordered[start : start + _CHUNK + 1]
+        equal[start + 1 : start + len(chunk)] = (chunk[1:] ^ chunk[:-1]) <= low
+    return equal[1:] | equal[:-1]
 
 
 def first_of_equals(*columns: np.ndarray) -> np.ndarray:
@@ -256,6 +410,11 @@ def places(part: int, rows: np.ndarray) -> np.ndarray:
     return np.uint64(part << _ROW_BITS) | rows.astype(np.uint64)
 
 
+def moved(place: np.ndarray, parts: int | np.ndarray) -> np.ndarray:
+    """The places, as many parts further on."""
+    return place + (np.asarray(parts, dtype=np.uint64) << np.uint64(_ROW_BITS))
+
+
 def part_of(place: np.ndarray) -> np.ndarray:
     """int64: the part of each place."""
     return (place >> np.uint64(_ROW_BITS)).astype(np.int64)
@@ -271,58 +430,84 @@ def span_of(parts: range) -> Span:
     return Span(parts.start << _ROW_BITS, min(parts.stop << _ROW_BITS, KEYS), parts)
 
 
-def spans(by: str, ranges: int, parts: int, *, files: int = 0) -> list[Span]:
-    """How the tasks of a round share its work; for a tree, those of one level."""
+def spans(by: str, ranges: int, parts: int, attached: int = 0) -> list[Span]:
+    """How the tasks of a round share its work; no task has own and attached parts unless it has all."""
+    if attached and by == "part" and ranges > 1:
+        theirs = [
+            span_of(range(parts + span.parts.start, parts + span.parts.stop)) for span in spans(by, ranges, attached)
+        ]
+        return [replace(span, whole=False) for span in (*spans(by, ranges, parts), *theirs)]
+    parts += attached
     everything = range(parts)
+    found = [Span(parts=everything)]
     if by == "hash":
         edges = [KEYS * number // ranges for number in range(ranges + 1)]
-        return [Span(low, high, everything) for low, high in pairwise(edges)]
-    if by == "part":
+        found = [Span(low, high, everything) for low, high in pairwise(edges)]
+    elif by == "part":
         edges = [parts * number // ranges for number in range(ranges + 1)]
-        return [span_of(range(low, high)) for low, high in pairwise(edges) if high > low]
-    if by == "tree":
-        groups = [range(start, min(start + FAN_IN, files)) for start in range(0, files, FAN_IN)] or [range(0)]
-        return [Span(parts=everything, files=group) for group in groups]
-    return [Span(parts=everything)]
-
-
-def tree_level(table: str, level: int, *, last: bool) -> str:
-    """Name of what a level of a tree writes: the last one gives the table itself."""
-    return table if last else f"{table}.{level}"
+        found = [span_of(range(low, high)) for low, high in pairwise(edges) if high > low]
+    return [replace(found[0], whole=True)] if len(found) == 1 else found
 
 
 class MemoryShelf:
     """Runs and partials in memory (or memory-mapped by whoever made them)."""
 
     def __init__(
-        self, partials: Sequence[pa.Table], tables: Tables, *, release: Callable[[], None] = lambda: None
+        self,
+        partials: Sequence[pa.Table],
+        tables: Tables,
+        *,
+        release: Callable[[], None] = lambda: None,
+        attached: Attached | None = None,
     ) -> None:
         self.partials = partials
         self.tables = tables
-        self.release = release
+        self.attached = attached
+        self._release = release
         self.kept: dict[str, list[pa.RecordBatch]] = {}
         self.told: dict[str, Any] = {}
 
-    def runs(
-        self, table: str, *, files: range | None = None, low: int = 0, high: int = KEYS
-    ) -> Iterator[pa.RecordBatch]:
-        """The runs of a table: all of them, as in memory one task does a whole tree."""
+    def runs(self, table: str, *, low: int = 0, high: int = KEYS) -> Iterator[pa.RecordBatch]:
+        """The runs of a table."""
         yield from self.kept.get(table, ())
+
+    @property
+    def own(self) -> int:
+        """Parts of the corpus itself."""
+        return len(self.partials)
 
     def partial(self, part: int) -> pa.Table:
         """What `map` said of a part."""
-        return self.partials[part]
+        return self.attached.partial(part - self.own) if self.attached and part >= self.own else self.partials[part]
+
+    def release(self) -> None:
+        """Let go of what was read."""
+        self._release()
+        if self.attached:
+            self.attached.release()
+
+    def damaged(self, part: int, what: str) -> Exception:
+        """A sentence that names the part."""
+        if self.attached and part >= self.own:
+            return self.attached.damaged(part - self.own, what)
+        return MismatchError(f"The partial of part {part} is damaged ({what}): run `map` of that part again.")
 
     def out(self, gives: Iterable[str]) -> "_MemoryOut":
-        """The place of one more task's output."""
-        return _MemoryOut({table: self.kept.setdefault(table, []) for table in gives}, self.tables, self.told)
+        """The place of one round's output, which `keep` adds to the shelf."""
+        return _MemoryOut({table: [] for table in gives}, self.tables)
+
+    def keep(self, out: "_MemoryOut", *, instead: bool = False) -> None:
+        """Add what was written and told; `instead`: of what the shelf has of these tables."""
+        for table, runs in out.into.items():
+            self.kept[table] = runs if instead else [*self.kept.get(table, ()), *runs]
+        add_facts(self.told, out.told)
 
 
 @dataclass(frozen=True)
 class _MemoryOut:
     into: dict[str, list[pa.RecordBatch]]
     tables: Tables
-    told: dict[str, Any]
+    told: dict[str, Any] = field(default_factory=dict)
 
     def write(self, table: str, rows: pa.Table) -> None:
         if rows.num_rows:
@@ -338,14 +523,27 @@ def run_in_memory(exchange: Exchanging, shelf: MemoryShelf, *, ranges: int = 1, 
     `scattered`: the shelf holds what `scatter` says already. `ranges` only serves to show that it changes nothing.
     """
     parts, tables = len(shelf.partials), exchange.tables()
+    attached = shelf.attached.parts if shelf.attached else 0
     if not scattered:
         for part, partial in enumerate(shelf.partials):
-            exchange.scatter(partial, part, shelf.out(scattered_tables(exchange)))
+            out = shelf.out(scattered_tables(exchange))
+            exchange.scatter(partial, part, out)
+            shelf.keep(out)
     for one in exchange.rounds():
-        work: Callable[[View, Out], None] = getattr(exchange, one.name)
-        for span in spans("once" if one.by == "tree" else one.by, ranges, parts):
-            work(View(shelf, tables, span), shelf.out(one.gives))
-    return View(shelf, tables, Span(parts=range(parts)))
+        for turn in turns(one):
+            out = shelf.out(one.gives)
+            for span in spans(one.by, one.tasks or ranges, parts, attached):
+                getattr(exchange, one.name)(View(shelf, tables, span, turn), out)
+            shelf.keep(out, instead=bool(one.until))
+            if not out.told.get(one.until):
+                break
+    return View(shelf, tables, Span(parts=range(parts + attached), whole=True))
+
+
+def turns(one: Round) -> Iterator[int]:
+    """0, 1, ...: the turns of a round, until who asks has enough. Raises RuntimeError after MOST_TURNS."""
+    yield from range(MOST_TURNS)
+    raise RuntimeError(f"Round `{one.name}` still tells of `{one.until}` after {MOST_TURNS} turns: it does not end.")
 
 
 def scattered_tables(exchange: Exchanging) -> tuple[str, ...]:

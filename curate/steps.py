@@ -18,7 +18,7 @@ from datatrove.pipeline.base import PipelineStep
 from pydantic import ConfigDict
 
 from curate.documents import Batch, BatchStream, batches_of
-from curate.rounds import MemoryShelf, Out, Round, Tables, View, run_in_memory
+from curate.rounds import Attached, MemoryShelf, Out, Round, Stored, Tables, View, run_in_memory
 
 if TYPE_CHECKING:
     from datatrove.data import Document
@@ -36,7 +36,8 @@ LEFT_SCHEMA = pa.schema(
         pa.field("value", pa.float64()),  # what was measured
         pa.field("threshold", pa.float64()),  # what the rule asks
         pa.field("survivor", pa.string()),  # id of the document that is kept in its place
-        pa.field("error", pa.string()),
+        pa.field("survivor_part", pa.int64()),  # part of the stage that it is in
+        pa.field("error", pa.string()),  # what went wrong, or what the step notes of the document
     ]
 )
 """Who left at a step, and why: one row a document."""
@@ -50,7 +51,8 @@ def departures(
     value: Sequence[float] | np.ndarray | None = None,
     threshold: float | Sequence[float] | np.ndarray | None = None,
     survivor: Sequence[str | None] | pa.Array | None = None,
-    error: str | Sequence[str | None] | None = None,
+    survivor_part: Sequence[int | None] | pa.Array | None = None,
+    error: str | Sequence[str | None] | pa.Array | None = None,
 ) -> pa.RecordBatch:
     """The departures of `rows` as a batch of LEFT_SCHEMA; a single rule, threshold or error holds for all rows."""
     count = len(rows)
@@ -70,6 +72,7 @@ def departures(
             column(value, pa.float64()),
             column(threshold, pa.float64()),
             column(survivor, pa.string()),
+            column(survivor_part, pa.int64()),
             column(error, pa.string()),
         ],
         schema=LEFT_SCHEMA,
@@ -91,6 +94,8 @@ class Outcome:
     """int64, one a document of `batch`: bytes of text that were removed or replaced (0 = untouched)."""
     signals: dict[str, np.ndarray] = field(default_factory=dict)
     """Signals of the incoming documents, `family.signal` -> float64; for histograms and for storing."""
+    notes: pa.Array | None = None
+    """Strings, one a document of `batch`: why it was edited, for the ledger; null for most."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,10 @@ class Step(PipelineStep):
     def libraries(self) -> tuple[str, ...]:
         """Distributions whose version can change the output (an extractor, a model library); enter the fingerprint."""
         return ()
+
+    def content_of(self, field: str) -> Any:
+        """What enters the fingerprint for the files that an artifact field names; None: the content of all of them."""
+        return None
 
     @abstractmethod
     def process(self, batch: Batch) -> Outcome:
@@ -311,9 +320,13 @@ class Exchange(Step):
     def apply(self, batches: Iterator[Batch], state: pa.Table) -> Iterator[Outcome]:
         """The decision carried out on one part; one outcome a batch, batches in the order of `map`."""
 
-    def reduce(self, partials: Sequence[pa.Table], *, ranges: int = 1) -> State:
+    def older(self) -> Sequence[Stored]:
+        """Dumps of an index that the rounds look at beside the documents themselves, the oldest first."""
+        return ()
+
+    def reduce(self, partials: Sequence[pa.Table], *, ranges: int = 1, attached: Attached | None = None) -> State:
         """The decision over all parts, in memory; `State.parts` has one table for each partial."""
-        shelf = MemoryShelf(partials, self.tables())
+        shelf = MemoryShelf(partials, self.tables(), attached=attached)
         view = run_in_memory(self, shelf, ranges=ranges)
         states = [self.state(view.of_part(part), part) for part in range(len(partials))]
         return State(states, self.summary(shelf.told))

@@ -3,7 +3,8 @@
 The rules and their order are datatrove's, with its numbers: 3 words a line and 5 sentences a page, as the paper's first
 arXiv version printed. The JMLR version and the authors' code (TensorFlow Datasets, c4_utils) have 5 words and 3
 sentences; the code also keeps only one copy of each line of the corpus, drops pages with bad words, and does not take
-`'` for an end mark: these are no part of this step.
+`'` for an end mark: these are no part of this step. A sentence ends, as for datatrove, at a `.`, `?` or `!` that is a
+word of its own, so not in `Mr.` or `e.g.`, with the marks that follow it; the marks of other scripts count too.
 A line is stripped of spaces at both ends and kept lines are joined by one newline, so that even a page of good lines
 may lose some bytes: `Outcome.edited` counts all that went.
 """
@@ -27,7 +28,7 @@ class C4(Edit):
     """Removes lines that are no sentences, and drops pages of which too little is left."""
 
     name: ClassVar[str] = "c4"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     measured_by: ClassVar[tuple[str, ...]] = (
         "terminal_punctuation",
         "min_words_per_line",
@@ -44,7 +45,7 @@ class C4(Edit):
     max_word_length: Annotated[int, Field(ge=1)] | None = 1000
     """Remove lines with a longer word, in characters; from the code, the paper has no such rule."""
     min_sentences: Annotated[int, Field(ge=0)] | None = 5
-    """Drop pages with fewer sentences left. JMLR version and c4_utils: 3."""
+    """Drop pages with fewer sentences left (see above what one is). JMLR version and c4_utils: 3."""
     lorem_ipsum: bool = True
     """Drop pages with `lorem ipsum` in a line that stays."""
     curly_bracket: bool = True

@@ -15,7 +15,7 @@ from curate.filters.judging import where_defined
 from curate.filters.language_profiles import ProfiledFilter
 from curate.kernels.quality import fineweb_quality
 from curate.kernels.ratio import ratio
-from curate.kernels.spaceless import spaceless
+from curate.kernels.spaceless import mark_cuts, spaceless
 from curate.kernels.text_index import TextIndex
 from curate.steps import STEP_CONFIG, Rule
 
@@ -27,7 +27,7 @@ class FineWeb(ProfiledFilter):
     """Drops pages that are lists rather than text. Step 6 of the FineWeb pipeline, after C4's rules."""
 
     name: ClassVar[str] = "fineweb"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     measured_by: ClassVar[tuple[str, ...]] = ("short_line_chars", "segments_per_word", "profile")
 
     min_terminal_punctuation_lines: Share | None = 0.12
@@ -46,7 +46,7 @@ class FineWeb(ProfiledFilter):
         """`fineweb.lines`, `fineweb.short_lines`, ...; float64, one a text."""
         found = fineweb_quality(index, short_line_chars=self.short_line_chars)
         if self.segments_per_word is not None:
-            words = index.n_words - spaceless(index)[0] * (1 - 1 / self.segments_per_word)
+            words = index.n_words + mark_cuts(index)[0] - spaceless(index)[0] * (1 - 1 / self.segments_per_word)
             found["newlines_to_words"] = ratio(found["newlines_to_words"] * index.n_words, words)
         lines = found.pop("lines")
         signals = {f"fineweb.{name}": where_defined(values, lines) for name, values in found.items()}

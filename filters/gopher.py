@@ -20,7 +20,7 @@ from curate.filters.judging import check_stop_words, where_defined
 from curate.filters.language_profiles import BY_LANGUAGE, ProfiledFilter, profiles
 from curate.kernels.quality import STOP_WORDS, gopher_quality, gopher_repetition
 from curate.kernels.ratio import ratio
-from curate.kernels.spaceless import spaceless
+from curate.kernels.spaceless import mark_cuts, spaceless
 from curate.kernels.text_index import TextIndex
 from curate.steps import STEP_CONFIG, Filter, Rule
 
@@ -33,7 +33,7 @@ class GopherQuality(ProfiledFilter):
     """Drops pages that do not look like prose. Each default is the paper's (A1.1) unless it says otherwise."""
 
     name: ClassVar[str] = "gopher_quality"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     measured_by: ClassVar[tuple[str, ...]] = ("stop_words", "segments_per_word", "profile")
 
     min_words: Count | None = 50
@@ -71,7 +71,7 @@ class GopherQuality(ProfiledFilter):
         singles, runs = _single_and_runs(self.stop_words)
         found = gopher_quality(index, stop_words=singles)
         if runs or self.segments_per_word is not None:
-            found = _as_words(found, index, runs, self.segments_per_word or 1)
+            found = _as_words(found, index, runs, self.segments_per_word)
         tokens, words = found["tokens"], found["words"]
         lines = index.n_bytes  # a text without bytes is the only one without lines
         base = {
@@ -163,18 +163,23 @@ def _single_and_runs(stop_words: Sequence[str]) -> tuple[tuple[str, ...], tuple[
 
 
 def _as_words(
-    found: dict[str, np.ndarray], index: TextIndex, runs: Sequence[str], segments_per_word: float
+    found: dict[str, np.ndarray], index: TextIndex, runs: Sequence[str], segments_per_word: float | None
 ) -> dict[str, np.ndarray]:
-    """Signals of segments as signals of words: each `segments_per_word` segments without spaces are one word."""
+    """Signals of segments as signals of words: each `segments_per_word` segments without spaces are one word, and so
+    is each mark. With no such number only the stop words that are runs of segments are added."""
     segments, run_stops = spaceless(index, runs=runs)
+    if segments_per_word is None:
+        return found | {"stop_words": found["stop_words"] + run_stops}
     less = segments * (1 - 1 / segments_per_word)
-    words, tokens = found["words"] - less, found["tokens"] - less
-    alphabetic = found["alphabetic_words"] * found["tokens"] - less  # all of those segments have a letter
+    more_tokens, more_words, more_alphabetic, marks = mark_cuts(index)
+    words, tokens = found["words"] - less + more_words, found["tokens"] - less + more_tokens
+    # All of those segments have a letter.
+    alphabetic = found["alphabetic_words"] * found["tokens"] - less + more_alphabetic
     return found | {
         "words": words,
         "tokens": tokens,
         "stop_words": found["stop_words"] + run_stops,
-        "mean_word_length": ratio(found["mean_word_length"] * found["words"], words),
+        "mean_word_length": ratio(found["mean_word_length"] * found["words"] - marks, words),
         "hash_to_words": ratio(found["hash_to_words"] * found["tokens"], tokens),
         "ellipsis_to_words": ratio(found["ellipsis_to_words"] * found["tokens"], tokens),
         "alphabetic_words": ratio(alphabetic, tokens),

@@ -1,4 +1,4 @@
-"""The hostile inputs of tests/readers/hostile.py, loaded and written once a session for all who are tried on them."""
+"""What several folders of tests need, once a session: hostile inputs (tests/readers/hostile.py), a small encoder."""
 
 import importlib.util
 import sys
@@ -25,6 +25,28 @@ def hostile() -> ModuleType:
 def hostile_files(hostile: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """The hostile inputs, in a folder of the session; nobody changes them."""
     return hostile.hostile_inputs(tmp_path_factory.mktemp("hostile"))
+
+
+@pytest.fixture(scope="session")
+def small_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a BERT of two layers with random weights (seed 0), 24 tokens long, which knows a few words."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    place = tmp_path_factory.mktemp("encoder")
+    words = "the river runs under old bridge and a cat sits on warm stone near quiet harbour".split()
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words]
+    tokenizer = Tokenizer(models.WordLevel({name: number for number, name in enumerate(names)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(place)
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    config = BertConfig(vocab_size=len(names), max_position_embeddings=24, **shape)
+    BertModel(config).save_pretrained(place, safe_serialization=True)
+    return place
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

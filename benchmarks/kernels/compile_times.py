@@ -137,10 +137,12 @@ def _spaceless() -> Callable[[], object]:
 
 
 def _minhash() -> Callable[[], object]:
-    from curate.kernels.minhash import band_keys, permutations, shingles, signatures
+    import pyarrow as pa
 
-    index, seeds = _index()(), permutations(112, 0)
-    return lambda: band_keys(signatures(*shingles(index, 5), seeds), 14, 8)
+    from curate.kernels.minhash import HashFunctions, band_keys, sketches
+
+    texts, functions = pa.array(TEXTS), HashFunctions.of(112, seed=0)
+    return lambda: band_keys(sketches(texts, 5, functions=functions, sets=True).minima, 14, 8)
 
 
 GROUPS: dict[str, Callable[[], Callable[[], object]]] = {

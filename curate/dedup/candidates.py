@@ -7,7 +7,7 @@ counted. So no band makes more than reach pairs a document. Documents of equal d
 lowest place: they share all their buckets, so it is the same in each.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +39,7 @@ class Buckets:
         keys = rows.column("key").to_numpy()
         order = repeated_order(keys)
         keys = keys[order]
-        size, digest, place = (_taken(rows, name, order) for name in ("size", "digest", "place"))
+        size, digest, place = _taken(rows, ("size", "digest", "place"), order)
         within = _order_within(keys, size, digest)
         size, digest, place = size[within], digest[within], place[within]
         first = first_of_equals(keys, size, digest)
@@ -64,16 +64,18 @@ def _order_within(keys: np.ndarray, size: np.ndarray, digest: np.ndarray) -> np.
     return within
 
 
-def _taken(rows: pa.Table, name: str, order: np.ndarray) -> np.ndarray:
-    """A numeric column at `order`, without gathering the column of all rows."""
-    column = rows.column(name)
-    found = np.empty(len(order), dtype=column.type.to_pandas_dtype())
-    ascending = np.argsort(order)
-    starts = np.cumsum([0, *map(len, column.chunks)])
+def _taken(rows: pa.Table, names: Sequence[str], order: np.ndarray) -> list[np.ndarray]:
+    """Numeric columns at `order`, without gathering the columns of all rows."""
+    ascending = key_order(order.view(np.uint64))
+    starts = np.cumsum([0, *map(len, rows.column(names[0]).chunks)])
     borders = np.searchsorted(order[ascending], starts)
-    for chunk, start, low, high in zip(column.chunks, starts, borders, borders[1:], strict=False):
+    columns = [rows.column(name) for name in names]
+    found = [np.empty(len(order), dtype=column.type.to_pandas_dtype()) for column in columns]
+    for number, (start, low, high) in enumerate(zip(starts, borders, borders[1:], strict=False)):
         here = ascending[low:high]
-        found[here] = chunk.to_numpy()[order[here] - start]
+        within = order[here] - start
+        for values, column in zip(found, columns, strict=True):
+            values[here] = column.chunk(number).to_numpy()[within]
     return found
 
 

@@ -14,17 +14,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.dedup.corpus import Keep, preference
+from curate.dedup.index import DUMP, OWN, STANDING
+from curate.dedup.keep import Keep, merit_fields, preference
 from curate.dedup.similarity import Similarity
 from curate.documents import Batch
 from curate.errors import MismatchError
-from curate.rounds import KEY, mixed, places
+from curate.rounds import KEY, mixed, part_of, places
 from curate.steps import Outcome, departures
 
 STATE_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
         pa.field("survivor", pa.string()),  # id of the document kept in its place; null if it is kept itself
+        pa.field("survivor_part", pa.int64()),  # part that it is in
         pa.field("cluster", pa.string()),  # id of the survivor, also for the survivor; null if alone
         pa.field("cluster_size", pa.int64(), nullable=False),  # documents of the cluster, 1 if alone
         pa.field("similarity", pa.float64()),  # to the survivor; null if it is kept
@@ -69,7 +71,7 @@ def members_schema(keep: Keep) -> pa.Schema:
         pa.field("bytes", pa.int64(), nullable=False),
         pa.field("text_hash", pa.uint64(), nullable=False),
     ]
-    return pa.schema([*fields, pa.field("date", pa.string())] if keep == "newest" else fields)
+    return pa.schema([*fields, *merit_fields(keep)])
 
 
 def members_of(
@@ -91,7 +93,7 @@ def members_of(
     chosen = np.zeros(len(best), dtype=bool)
     chosen[speakers] = joined | (alike[speakers] > 1)
     rows = np.flatnonzero(chosen[best])
-    columns = ["id", "bytes", "text_hash", *(["date"] if keep == "newest" else [])]
+    columns = ["id", "bytes", "text_hash", *(field.name for field in merit_fields(keep))]
     described = partial.select(columns).take(pa.array(rows))
     shown = _best_few(best[rows], alike[best[rows]] > 1, described, rows, keep)
     rows, described = rows[shown], described.take(pa.array(shown))
@@ -130,6 +132,10 @@ def decided(
     place, count, id_of = members.column("place").to_numpy(), members.column("count").to_numpy(), members.column("id")
     rank = np.empty(len(place), dtype=np.int64)
     order = preference(members, place, keep)
+    own = np.ones(len(place), dtype=bool)
+    if STANDING.name in members.schema.names:
+        standing = members.column(STANDING.name).to_numpy()
+        order, own = order[np.argsort(standing[order], kind="stable")], standing == OWN
     rank[order] = np.arange(len(order))
     nodes, of = np.unique(members.column("node").to_numpy(), return_inverse=True)
     documents = np.bincount(of, weights=count, minlength=len(nodes)).astype(np.int64)
@@ -147,11 +153,14 @@ def decided(
     link = np.empty(len(nodes))
     link[of] = members.column("link").to_numpy()
     link[documents > 1] = 1.0
-    told = np.flatnonzero(members.column("speaks").to_numpy() & (size[of] > 1))
+    told = np.flatnonzero(members.column("speaks").to_numpy() & (size[of] > 1) & own)
     at = of[told]
     names = id_of.take(pa.array(survivor[at]))
     columns = [place[told], place[survivor[at]], names, size[at], close[at], link[at]]
-    facts = _facts(id_of, of, rank, leader, size, documents, close, threshold, order[node_rank])
+    best = order[node_rank] if len(nodes) else order
+    removed = np.bincount(of, weights=count * own, minlength=len(nodes)).astype(np.int64)
+    removed -= (leader == np.arange(len(nodes))) & own[best]
+    facts = _facts(id_of, of, rank, leader, size, removed, close, threshold, best)
     return pa.table(columns, schema=FATES_SCHEMA), facts
 
 
@@ -178,26 +187,25 @@ def _facts(
     rank: np.ndarray,
     leader: np.ndarray,
     size: np.ndarray,
-    documents: np.ndarray,
+    removed: np.ndarray,
     close: np.ndarray,
     threshold: float,
     best: np.ndarray,
 ) -> dict[str, Any]:
     """Counts, a histogram of the similarities of those that leave, and the largest clusters with their least similar.
 
-    `of`, `rank`: of each row of the members; the others of each node, `best` being its best row.
+    `of`, `rank`: of each row of the members; the others of each node: `removed` documents, `best` its best row.
     """
     leads = leader == np.arange(len(leader))
-    removed = documents - leads
     bins = np.minimum((close * HISTOGRAM_BINS).astype(np.int64), HISTOGRAM_BINS - 1)
     counts = np.bincount(bins, weights=removed, minlength=HISTOGRAM_BINS)
-    clusters = np.flatnonzero(leads & (size > 1))
+    clusters = np.flatnonzero(leads & (np.bincount(leader, weights=removed, minlength=len(leader)) > 0))
     return {
         "clusters": len(clusters),
         "removed": int(removed.sum()),
         "removed_below_threshold": int(removed[close < threshold].sum()),
         "similarities": {str(number): int(count) for number, count in enumerate(counts) if count},
-        "largest": _largest(ids, clusters, of, rank, leader, size, documents, close, best),
+        "largest": _largest(ids, clusters, of, rank, leader, size, close, best),
     }
 
 
@@ -208,7 +216,6 @@ def _largest(
     rank: np.ndarray,
     leader: np.ndarray,
     size: np.ndarray,
-    documents: np.ndarray,
     close: np.ndarray,
     best: np.ndarray,
 ) -> list[dict[str, Any]]:
@@ -268,6 +275,7 @@ def state_of(partial: pa.Table, part: int, fates: pa.Table) -> pa.Table:
     columns = [
         partial.column("id"),
         told("survivor_id", gone),
+        pa.array(part_of(fates.column("survivor").to_numpy())).take(pa.array(fate, mask=~gone)),
         told("survivor_id", known),
         pc.fill_null(told("size", known), 1),
         told("similarity", gone),
@@ -276,10 +284,19 @@ def state_of(partial: pa.Table, part: int, fates: pa.Table) -> pa.Table:
     return pa.table(columns, schema=STATE_SCHEMA)
 
 
+def _dumps_named(gone: pa.Table) -> pa.Array | None:
+    """Where the survivors of removed documents are, for those whose survivor is in an index."""
+    if DUMP.name not in gone.schema.names:
+        return None
+    named = gone.column(DUMP.name).combine_chunks()
+    return pc.binary_join_element_wise("kept in dump ", named, " of the index", "")
+
+
 def carried_out(
     batches: Iterator[Batch], state: pa.Table, *, name: str, threshold: float | None = None
 ) -> Iterator[Outcome]:
-    """One outcome a batch: who has a survivor leaves as its duplicate, the others get the column `NAME.cluster_size`.
+    """One outcome a batch: who has a survivor leaves as its duplicate, the others get the columns `NAME.cluster`
+    (its own id; null if alone) and `NAME.cluster_size`.
 
     Raises MismatchError if the documents are not those that `map` saw, in that order.
     """
@@ -301,9 +318,13 @@ def carried_out(
             value=gone.column("similarity").to_numpy(),
             threshold=threshold,
             survivor=gone.column("survivor").combine_chunks(),
+            survivor_part=gone.column("survivor_part").combine_chunks(),
+            error=_dumps_named(gone),
         )
-        sizes = told.column("cluster_size").filter(pa.array(kept)).combine_chunks()
-        yield Outcome(batch.filter(kept).with_column(f"{name}.cluster_size", sizes), left)
+        staying, after = told.filter(pa.array(kept)), batch.filter(kept)
+        for column in ("cluster", "cluster_size"):
+            after = after.with_column(f"{name}.{column}", staying.column(column).combine_chunks())
+        yield Outcome(after, left)
     if row != state.num_rows:
         raise MismatchError(
             f"`{name}`: this part has {row} documents, but {state.num_rows} were compared: "

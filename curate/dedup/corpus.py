@@ -7,23 +7,16 @@ pair, and no more rows on the way than there are parts.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.dedup.keep import Keep, merit_fields, merits, preference
 from curate.documents import Batch
-from curate.errors import InputError, MismatchError
+from curate.errors import MismatchError
 from curate.kernels.hashing import hash_strings
-from curate.rounds import View
-
-Keep = Literal["first", "longest", "newest"]
-"""Which document of a cluster survives; ties go to the smallest id, then to the smallest hash of the text.
-
-`first`: the smallest id; `longest`: most bytes of text; `newest`: the greatest `date` (ISO 8601, so that text order is
-time order; a document without a date is the oldest).
-"""
+from curate.rounds import View, part_of
 
 SETTINGS = b"curate.dedup"
 """Key of the schema's metadata under which a partial says by which parameters it was made."""
@@ -35,8 +28,7 @@ BEST = pa.field("best", pa.int64(), nullable=False)
 def described(batch: Batch, digests: np.ndarray, keep: Keep) -> dict[str, pa.Array]:
     """The columns that every method needs: `id`, `bytes`, `text_hash` (uint64), `digest` (uint64[n, 2] as 16 bytes).
 
-    Pages that are not extracted yet count with their `content`.
-    `date` comes with `keep="newest"`; raises InputError if the documents have none.
+    Pages that are not extracted yet count with their `content`. What the policy must know follows (curate.dedup.keep).
     """
     body = batch.data.column("text" if "text" in batch.data.schema.names else "content")
     columns: dict[str, pa.Array] = {
@@ -45,14 +37,7 @@ def described(batch: Batch, digests: np.ndarray, keep: Keep) -> dict[str, pa.Arr
         "text_hash": pa.array(hash_strings(body)),
         "digest": fixed_binary(digests),
     }
-    if keep == "newest":
-        if "date" not in batch.data.schema.names:
-            raise InputError(
-                "`keep: newest` needs a `date` column, and these documents have none: "
-                "add it at the source, or use `keep: longest` or `keep: first`."
-            )
-        columns["date"] = batch.data.column("date").cast(pa.string())
-    return columns
+    return columns | merits(batch, keep)
 
 
 def described_schema(keep: Keep) -> list[pa.Field]:
@@ -63,7 +48,7 @@ def described_schema(keep: Keep) -> list[pa.Field]:
         pa.field("text_hash", pa.uint64(), nullable=False),
         pa.field("digest", pa.binary(16), nullable=False),
     ]
-    return [*fields, pa.field("date", pa.string())] if keep == "newest" else fields
+    return [*fields, *merit_fields(keep)]
 
 
 def fixed_binary(rows: np.ndarray) -> pa.FixedSizeBinaryArray:
@@ -105,19 +90,6 @@ def with_best(partial: pa.Table, keep: Keep, matched: np.ndarray | None = None) 
     return partial.append_column(BEST, pa.array(best))
 
 
-def preference(documents: pa.Table, place: np.ndarray, keep: Keep) -> np.ndarray:
-    """Positions of the documents from the most to the least preferred; `place` settles what nothing else does."""
-    columns = {"id": documents.column("id"), "text_hash": documents.column("text_hash"), "place": pa.array(place)}
-    keys = [(name, "ascending") for name in columns]
-    if keep == "longest":
-        columns["bytes"] = documents.column("bytes")
-        keys = [("bytes", "descending"), *keys]
-    if keep == "newest":
-        columns["date"] = documents.column("date")
-        keys = [("date", "descending"), *keys]
-    return pc.sort_indices(pa.table(columns), sort_keys=keys).to_numpy().astype(np.int64)
-
-
 def check_settings(partial: pa.Table, part: int, settings: bytes) -> None:
     """Raise MismatchError that names the part if its partial was made with other parameters."""
     made_by = (partial.schema.metadata or {}).get(SETTINGS)
@@ -138,6 +110,15 @@ class Corpus:
         """A numeric column at ascending places."""
         taken = [array.to_numpy() for array in self.view.take(name, place)]
         return np.concatenate(taken) if taken else np.empty(0, dtype=np.int64)
+
+    def check_sets(self, place: np.ndarray, offsets: np.ndarray, hashes: np.ndarray) -> None:
+        """Raise MismatchError that names the part if the shingles at a place are not those that its digest is of."""
+        digests = self.matrix("digest", place, np.uint64)
+        whole = np.diff(offsets) > 0
+        sums = np.add.reduceat(hashes, offsets[:-1][whole]) if whole.any() else np.empty(0, dtype=np.uint64)
+        changed = place[whole][sums != digests[whole, 0]]
+        if len(changed):
+            raise self.view.shelf.damaged(int(part_of(changed[:1])[0]), "shingles are not as they were written")
 
     def matrix(self, name: str, place: np.ndarray, dtype: np.typing.DTypeLike) -> np.ndarray:
         """A column of fixed-size values at ascending places, as a matrix of `dtype`."""

@@ -7,17 +7,22 @@ In one task: a range of these rows (curate.engine.exchange), and the members of 
 documents MEMBERS_SHOWN + 1 a part, so that only clusters of many different texts are large (150 bytes each).
 """
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from curate.dedup.clusters import EDGES_SCHEMA, FATES_SCHEMA, decided, members_of, members_schema, state_of, summary_of
-from curate.dedup.corpus import Keep, check_settings, fixed_rows
+from curate.dedup.corpus import check_settings, fixed_rows
+from curate.dedup.index import STANDING, index_problem, open_index, with_dumps, with_standing
+from curate.dedup.keep import Keep, as_written
 from curate.dedup.similarity import Similarity
-from curate.rounds import KEY, Out, Round, Tables, View, first_of_equals, places, repeated_order
+from curate.rounds import KEY, Out, Round, Stored, Tables, View, first_of_equals, places, repeated_order
 from curate.steps import Exchange
+from curate.yamlfile import NAME_RULE, is_name
 
 DIGESTS_SCHEMA = pa.schema(
     [
@@ -30,23 +35,81 @@ ALIKE_SCHEMA = pa.schema([KEY, pa.field("node", pa.uint64(), nullable=False)])
 """Places that speak for a digest that other parts have too, with the lowest such place."""
 
 
+def _standing(keep: Keep) -> pa.Schema:
+    return members_schema(keep).append(STANDING)
+
+
 class Deduplication(Exchange):
     """Base of the exchanges that keep one document of each cluster."""
 
     state_tables: ClassVar[tuple[str, ...]] = ("fates",)
 
     keep: Keep
+    against: str | None = None
+    """An index (curate.dedup.index): documents that a dump of it holds leave as its duplicates."""
+    dump: str | None = None
+    """Under which name this corpus enters the index: it is held against the dumps before that one, or all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.against is None) != (self.dump is None):
+            raise ValueError(
+                "`against` and `dump` belong together: the index, and the name of this corpus in it, so that a later "
+                "run is not held against itself"
+            )
+        if self.dump is not None and not is_name(self.dump):
+            raise ValueError(f"{NAME_RULE} (`dump` is {self.dump!r})")
+
+    @classmethod
+    def problem_of(cls, field: str, path: Path) -> str | None:
+        """Why a folder cannot be an index; None if it may be."""
+        return index_problem(path)
+
+    def content_of(self, field: str) -> Any:
+        """The dumps that it is held against, by content."""
+        return {"dumps": [[dump.name, dump.fingerprint] for dump in self.older()]}
+
+    def older(self) -> Sequence[Stored]:
+        """The dumps before this one. Raises MismatchError if they were made with other parameters."""
+        if self.against is None or self.dump is None:
+            return ()
+        index = open_index(self.against)
+        index.check_made_with(self.made_with())
+        return index.older_than(self.dump)
+
+    def made_with(self) -> dict[str, Any]:
+        """What all dumps of an index have in common: the step and the parameters that decide who is kept."""
+        others = {name: value for name, value in self.parameters().items() if name not in self.free}
+        common: dict[str, Any] = json.loads(json.dumps({"step": self.name, "version": self.version, **others}))
+        return common
+
+    free: ClassVar[tuple[str, ...]] = ("against", "dump")
+    """Parameters in which the dumps of an index may differ."""
+
+    @property
+    def chains(self) -> bool:
+        """Whether a document can leave for a survivor that it is not similar to itself."""
+        return False
+
+    @property
+    def policy(self) -> Keep:
+        """The policy by which members of a cluster are ordered."""
+        return self.keep
 
     def settings(self) -> bytes:
         """By which parameters a partial is made."""
         raise NotImplementedError
+
+    def parameters(self) -> dict[str, Any]:
+        """The parameters, `keep` as the recipe writes it."""
+        return super().parameters() | {"keep": as_written(self.keep)}
 
     def tables(self) -> Tables:
         """What goes from round to round."""
         return {
             "digests": DIGESTS_SCHEMA,
             "alike": ALIKE_SCHEMA,
-            "members": members_schema(self.keep),
+            "members": members_schema(self.policy) if self.against is None else _standing(self.policy),
             "edges": EDGES_SCHEMA,
             "fates": FATES_SCHEMA,
         }
@@ -80,8 +143,8 @@ class Deduplication(Exchange):
         return np.flatnonzero(best == np.arange(len(best)))
 
     def alike(self, view: View, out: Out) -> None:
-        """Documents of the same digest in several parts."""
-        rows = view.rows("digests")
+        """Documents of the same digest in several parts, and in the index."""
+        rows = view.met("digests")
         keys = rows.column("key").to_numpy()
         some = repeated_order(keys)
         key, other, place = keys[some], rows.column("other").to_numpy()[some], rows.column("place").to_numpy()[some]
@@ -92,7 +155,7 @@ class Deduplication(Exchange):
         together = np.bincount(group)[group] > 1 if len(group) else first
         node = place[first][group]
         out.write("alike", pa.table([place[together], node[together]], schema=ALIKE_SCHEMA))
-        out.tell(distinct_documents=-int((~first).sum()))
+        out.tell(distinct_documents=-int((~first & (place < view.end)).sum()))
 
     def address(self, view: View, out: Out) -> None:
         """The members of clusters, part by part."""
@@ -110,7 +173,8 @@ class Deduplication(Exchange):
                 linked[at] = True
                 return node, root, link, linked
 
-            out.write("members", members_of(view.partial(part), part, self.keep, of_speakers))
+            members = members_of(view.partial(part), part, self.policy, of_speakers)
+            out.write("members", members if self.against is None else with_standing(members, part, view))
             view.release()
 
     def linked(self, view: View, node: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -120,7 +184,7 @@ class Deduplication(Exchange):
     def clusters(self, view: View, out: Out) -> None:
         """Survivors, and the fates of the others."""
         fates, facts = decided(
-            view.rows("members"), self.keep, self.similarity(view), threshold=self.required, guard=self.guard(view)
+            view.rows("members"), self.policy, self.similarity(view), threshold=self.required, guard=self.guard(view)
         )
         out.write("fates", fates)
         out.tell(**facts)
@@ -140,7 +204,8 @@ class Deduplication(Exchange):
 
     def state(self, view: View, part: int) -> pa.Table:
         """Survivor, cluster, similarity of each document of a part."""
-        return state_of(view.partial(part), part, view.rows("fates"))
+        state, attached = state_of(view.partial(part), part, view.rows("fates")), view.shelf.attached
+        return with_dumps(state, attached, view.shelf.own) if attached else state
 
     def summary(self, told: dict[str, Any]) -> dict[str, Any]:
         """Counts, the largest clusters, the histogram."""

@@ -1,4 +1,4 @@
-"""Exact duplicates of a whole corpus: documents of the same normalised text, or pages of the same address.
+"""Exact duplicates of a whole corpus: documents of the same normalised text, address, or values of columns.
 
 What counts as the same is in curate.dedup.normalise; it is compared by a 128-bit hash (two of 10^10 texts collide by
 chance with probability 10^-19). A partial holds some 75 bytes a document, of which 24 are shuffled; what members of
@@ -7,35 +7,52 @@ clusters cost stands in curate.dedup.duplicates.
 
 import json
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from curate.dedup.clusters import carried_out
-from curate.dedup.corpus import SETTINGS, Keep, described, described_schema, with_best
+from curate.dedup.corpus import SETTINGS, described, described_schema, with_best
 from curate.dedup.duplicates import Deduplication
-from curate.dedup.normalise import normalised_texts, normalised_urls
+from curate.dedup.keep import Keep
+from curate.dedup.normalise import digests_of_columns, normalised_texts, normalised_urls
 from curate.documents import Batch
 from curate.errors import InputError
 from curate.kernels.hashing import hash128_strings
 from curate.steps import STEP_CONFIG, Outcome
 
 
+@dataclass(kw_only=True, config=STEP_CONFIG, frozen=True)
+class Columns:
+    """Documents with the same values in all of these columns are the same; one without a value in any has no double."""
+
+    columns: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Of text, binary, numbers, truth values, dates or times; a value matches one of its own type only."""
+
+
 @dataclass(kw_only=True, config=STEP_CONFIG)
 class Exact(Deduplication):
-    """Keeps one document of each text, or of each address; documents without an address (null or empty) all stay.
+    """Keeps one document of each text, of each address (documents without one, null or empty, all stay), or of each
+    combination of values (curate.dedup.normalise says what is the same).
 
-    Adds the column `exact.cluster_size` (int64) to those that stay.
+    Adds the columns `exact.cluster` (string: the survivor's id, null if alone) and `exact.cluster_size` (int64) to
+    those that stay.
     """
 
     name: ClassVar[str] = "exact"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
-    by: Literal["text", "url"] = "text"
+    by: Literal["text", "url"] | Columns = "text"
     keep: Keep = "first"
+
+    def parameters(self) -> dict[str, Any]:
+        """The parameters as the recipe writes them."""
+        by = {"columns": list(self.by.columns)} if isinstance(self.by, Columns) else self.by
+        return super().parameters() | {"by": by}
 
     def map(self, batches: Iterator[Batch]) -> pa.Table:
         """One row a document: id, bytes, hashes, and whether it can be matched at all."""
@@ -56,17 +73,20 @@ class Exact(Deduplication):
         return rows[partial.column("matched").to_numpy()[rows]]
 
     def _described(self, batch: Batch) -> list[pa.Array]:
-        if self.by == "text":
-            keys, matched = normalised_texts(batch.texts), pa.array(np.ones(len(batch), dtype=bool))
+        if isinstance(self.by, Columns):
+            digests, matched = digests_of_columns(batch.data, self.by.columns)
+        elif self.by == "text":
+            digests, matched = hash128_strings(normalised_texts(batch.texts)), np.ones(len(batch), dtype=bool)
         elif "url" in batch.data.schema.names:
-            keys = normalised_urls(batch.data.column("url"))
-            matched = pc.fill_null(pc.not_equal(keys, ""), False)
+            urls = normalised_urls(batch.data.column("url"))
+            digests = hash128_strings(urls)
+            matched = pc.fill_null(pc.not_equal(urls, ""), False).to_numpy(zero_copy_only=False)
         else:
             raise InputError("`exact: {by: url}` needs a `url` column, and these documents have none: compare by text.")
-        return [*described(batch, hash128_strings(keys), self.keep).values(), matched]
+        return [*described(batch, digests, self.keep).values(), pa.array(matched)]
 
     def settings(self) -> bytes:
         """By which parameters a partial is made."""
         # `keep`: the best document of a text within a part is chosen while mapping.
-        made_by = {"method": self.name, "version": self.version, "by": self.by, "keep": self.keep}
+        made_by = {"method": self.name, "version": self.version} | self.parameters()
         return json.dumps(made_by, sort_keys=True).encode()

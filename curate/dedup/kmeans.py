@@ -29,7 +29,7 @@ def centroids_of(vectors: np.ndarray, count: int, *, iterations: int = 20) -> np
 
 
 def nearest_of(vectors: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The centroid of greatest cosine of each vector, int64[n], the lowest of equal ones; and that cosine, float32[n]."""
+    """The centroid of greatest cosine of each vector, int64[n], the first of equal ones, and its cosine, float32[n]."""
     nearest = np.empty(len(vectors), dtype=np.int64)
     cosine = np.empty(len(vectors), dtype=np.float32)
     rows = max(1, _BLOCK_VALUES // len(centroids))

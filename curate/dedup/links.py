@@ -1,8 +1,6 @@
-"""From buckets to verified links between nodes, and from links to connected components.
+"""From buckets to verified links between nodes: a link is a pair at or above the threshold, compared once.
 
-A link is a pair at or above the threshold. What goes on are *labels*, one row a linked node: a forest of the links seen
-so far (node, root), and the node's strongest link. Labels of several tasks are combined into one table (`combined`), up
-a tree: some 100 bytes a linked node while it is made, and nothing for documents without a link.
+A task holds its range of pairs several times over; nothing goes on for documents without a link.
 """
 
 from collections.abc import Iterator
@@ -13,25 +11,13 @@ import pyarrow as pa
 
 from curate.dedup.candidates import Buckets
 from curate.dedup.similarity import Similarity
-from curate.errors import InputError
-from curate.kernels.unionfind import connected_components
-from curate.rounds import KEY, first_of_equals
+from curate.rounds import KEY, first_of_equals, key_order
 
 PAIRS_HELD = 1 << 22
 """Candidate pairs that a task gathers before it writes them."""
-MOST_LINKED = 1 << 27
-"""Linked nodes whose components are found in one task: 13 GB there; more are refused."""
 
 PAIRS_SCHEMA = pa.schema([KEY, pa.field("right", pa.uint64(), nullable=False)])
 """A pair of nodes by their places; the lower one is the key."""
-
-LABELS_SCHEMA = pa.schema(
-    [
-        KEY,  # place of the node
-        pa.field("root", pa.uint64(), nullable=False),  # lowest place of its component, as far as it is known
-        pa.field("link", pa.float64(), nullable=False),  # greatest similarity to another node; NaN if none was measured
-    ]
-)
 
 LINKS_SCHEMA = pa.schema([*PAIRS_SCHEMA, pa.field("similarity", pa.float64(), nullable=False)])
 
@@ -71,7 +57,8 @@ def _distinct(held: list[tuple[np.ndarray, np.ndarray]]) -> pa.Table:
 
 def distinct_pairs(left: np.ndarray, right: np.ndarray) -> list[np.ndarray]:
     """The distinct pairs, in order of left, then right."""
-    order = np.lexsort((right, left))
+    order = key_order(right)
+    order = order[key_order(left[order])]
     left, right = left[order], right[order]
     new = first_of_equals(left, right)
     return [left[new], right[new]]
@@ -84,29 +71,3 @@ def verified(pairs: pa.Table, similarity: Similarity | None, threshold: float) -
     values = np.full(compared, np.nan) if similarity is None else similarity(left, right)
     good = ~(values < threshold)
     return pa.table([left[good], right[good], values[good]], schema=LINKS_SCHEMA), compared
-
-
-def labels_of(links: pa.Table) -> pa.Table:
-    """LABELS_SCHEMA of the nodes of some links."""
-    left, right, values = (links.column(name).to_numpy() for name in ("key", "right", "similarity"))
-    return _labels(np.concatenate([left, right]), left, right, np.concatenate([values, values]))
-
-
-def combined(labels: pa.Table) -> pa.Table:
-    """Labels of several tasks as one: one row a node."""
-    node, root, link = (labels.column(name).to_numpy() for name in ("key", "root", "link"))
-    return _labels(node, node, root, link)
-
-
-def _labels(named: np.ndarray, left: np.ndarray, right: np.ndarray, link: np.ndarray) -> pa.Table:
-    """Labels by edges left - right; `link` goes with `named`, which names all nodes, some more than once."""
-    nodes = np.unique(named)
-    if len(nodes) > MOST_LINKED:
-        raise InputError(
-            f"More than {MOST_LINKED:,} distinct documents have near-duplicates, too many to join in one task: "
-            "remove exact duplicates first, raise the threshold, or split the source."
-        )
-    roots = connected_components(len(nodes), np.searchsorted(nodes, left), np.searchsorted(nodes, right))
-    strongest = np.full(len(nodes), np.nan)
-    np.fmax.at(strongest, np.searchsorted(nodes, named), link)
-    return pa.table([nodes, nodes[roots], strongest], schema=LABELS_SCHEMA)

@@ -1,15 +1,16 @@
 """Near-duplicates of a whole corpus by MinHash, banding, verification and connected components.
 
-A signature is the minimum of each of bands x rows hash functions over a document's word n-grams (Broder 1997);
-documents that share a band are candidates, verified by their true Jaccard similarity unless the recipe says otherwise.
+A signature is the minimum of each of bands x rows hash functions over a document's n-grams (Broder 1997); documents
+that share a band are candidates, verified by their true Jaccard similarity unless the recipe says otherwise.
 Results do not depend on the order or number of parts, nor on ids being unique. Costs a document: the partial holds 8
-bytes a distinct shingle for `verify: exact` (about 1.4 x the text), which stay where they are; 28 bytes a band and 24
-more are shuffled; 16 a candidate pair. A task holds a range of these, one block of shingles, or the labels of linked
-documents (curate.dedup.links); never all documents.
+bytes a distinct shingle (about 1.4 x the text; or 4 a minimum), which stay where they are; 28 bytes a band and 24
+more are shuffled; 16 a candidate pair. A task holds a range of these, one block of shingles, or 12 bytes a linked
+document (curate.dedup.components); never all documents.
 """
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,25 +20,29 @@ from pydantic.dataclasses import dataclass
 
 from curate.dedup.candidates import BANDS_SCHEMA, Buckets
 from curate.dedup.clusters import EDGES_SCHEMA, carried_out
-from curate.dedup.corpus import SETTINGS, Corpus, Keep, described, described_schema, fixed_binary, fixed_rows, with_best
-from curate.dedup.duplicates import Deduplication
-from curate.dedup.links import (
+from curate.dedup.components import (
+    FOREST_SCHEMA,
     LABELS_SCHEMA,
-    LINKS_SCHEMA,
-    PAIRS_SCHEMA,
-    Made,
-    candidate_pairs,
-    combined,
+    ONE_TASK_BYTES,
+    STRONGEST_SCHEMA,
+    forest_of,
+    join_all,
     labels_of,
-    verified,
+    large_stars,
+    small_stars,
 )
+from curate.dedup.corpus import SETTINGS, Corpus, described, described_schema, fixed_binary, fixed_rows, with_best
+from curate.dedup.duplicates import Deduplication
+from curate.dedup.keep import Keep, as_written
+from curate.dedup.links import LINKS_SCHEMA, PAIRS_SCHEMA, Made, candidate_pairs, verified
 from curate.dedup.normalise import normalised_texts
-from curate.dedup.presets import PRESETS, Banding
-from curate.dedup.similarity import Similarity, estimated_jaccard, exact_jaccard
+from curate.dedup.presets import PRESETS, Banding, PresetName
+from curate.dedup.similarity import Similarity, containment, estimated_jaccard, exact_jaccard
 from curate.dedup.stars import stars
 from curate.documents import Batch
 from curate.kernels.hashing import hash128_strings
-from curate.kernels.minhash import band_keys, permutations, shingles, signatures, sorted_unique
+from curate.kernels.minhash import HashFunctions, Scheme, Sketches, band_keys, sketches
+from curate.kernels.shingles import Unit
 from curate.rounds import Out, Round, Tables, View, mixed, places
 from curate.steps import STEP_CONFIG, Outcome
 
@@ -46,30 +51,38 @@ from curate.steps import STEP_CONFIG, Outcome
 class MinHash(Deduplication):
     """Keeps one document of each cluster of near-duplicates.
 
-    A document shorter than one n-gram is a set of one shingle, all its words, and so only matches the same words. One
-    without words is matched by its normalised text (curate.dedup.normalise): empty documents are duplicates of each
-    other. Adds the column `minhash.cluster_size` (int64) to those that stay.
+    What a shingle is, and which differences of two texts do not count, stands in curate.kernels.shingles. A document of
+    one shingle (n words or characters at most) is matched exactly, with those of the same words; one without words by
+    its normalised text (curate.dedup.normalise): empty documents are duplicates of each other.
+    Adds the columns `minhash.cluster` (string: the survivor's id, null if alone) and `minhash.cluster_size` (int64) to
+    those that stay.
     """
 
     name: ClassVar[str] = "minhash"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
-    preset: Literal["fineweb", "refinedweb"] | None = None
+    preset: PresetName | None = None
     """A published banding (curate.dedup.presets); `fineweb` if neither it nor bands, rows and ngram are given."""
     bands: int | None = Field(default=None, ge=1)
     rows: int | None = Field(default=None, ge=1)
     ngram: int | None = Field(default=None, ge=1)
+    unit: Unit | None = None
+    """What `ngram` counts: `words` (if not given) or `characters`."""
     threshold: float | None = Field(default=None, gt=0, le=1)
-    """Least Jaccard similarity of a verified pair; by default the middle of the banding's S-curve."""
-    verify: Literal["exact", "estimated", "none"] = "exact"
-    """`exact`: on the shingles; `estimated`: on the signatures; `none`: sharing a band is enough."""
+    """Least similarity of a verified pair; by default the middle of the banding's S-curve."""
+    verify: Literal["exact", "containment", "estimated", "none"] = "exact"
+    """`exact`: Jaccard similarity of the sets of shingles; `containment`: the share of the smaller set that the other
+    one holds, so that a document within another is its duplicate (use `keep: longest`); `estimated`: Jaccard by the
+    signatures; `none`: sharing a band is enough. Candidates are found by Jaccard similarity in each case."""
     keep: Keep = "first"
     require_similar_to_survivor: bool = False
     """Remove a document only if it is itself similar to the survivor: no chain of weak matches empties a source."""
     reach: int = Field(default=32, ge=1)
     """Documents that each is compared with in one bucket: all of them in buckets of up to reach + 1
     (curate.dedup.candidates); pairs that are left out in larger ones are counted in the summary."""
-    seed: int = Field(default=1, ge=0)
+    seed: int = Field(default=1, ge=0, lt=2**32)
+    scheme: Scheme = "affine32"
+    """Hash functions, by datasketch's name: its own since version 2, or `legacy`, all it had before (slower)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,14 +91,16 @@ class MinHash(Deduplication):
             raise ValueError(f"preset `{self.preset}` fixes bands, rows and ngram: give either it or the three numbers")
         if given not in (0, 3):
             raise ValueError("bands, rows and ngram belong together: give all three, or a preset")
+        if self.unit is not None and not given:
+            raise ValueError("unit says what ngram counts: give bands, rows and ngram with it")
         if self.verify == "none" and self.require_similar_to_survivor:
-            raise ValueError("require_similar_to_survivor needs `verify: exact` or `verify: estimated`")
+            raise ValueError("require_similar_to_survivor needs `verify: exact`, `containment` or `estimated`")
 
     @property
     def banding(self) -> Banding:
         """The shape of the signatures."""
         if self.bands is not None and self.rows is not None and self.ngram is not None:
-            return Banding(self.bands, self.rows, self.ngram)
+            return Banding(self.bands, self.rows, self.ngram, self.unit or "words")
         return PRESETS[self.preset or "fineweb"]
 
     @property
@@ -95,15 +110,14 @@ class MinHash(Deduplication):
 
     def parameters(self) -> dict[str, Any]:
         """The parameters with presets and defaults written out."""
-        shape = {"bands": self.banding.bands, "rows": self.banding.rows, "ngram": self.banding.ngram}
-        return super().parameters() | shape | {"threshold": self.least_similarity}
+        return super().parameters() | asdict(self.banding) | {"threshold": self.least_similarity}
 
     def map(self, batches: Iterator[Batch]) -> pa.Table:
-        """One row a document: id, bytes, hashes, `size` (distinct shingles), a key for each band, and what verifies."""
-        hash_functions = permutations(self.banding.minima, self.seed)
+        """One row a document: id, bytes, hashes, `size` (shingles), a key for each band, and what verifies."""
+        functions = HashFunctions.of(self.banding.minima, seed=self.seed, scheme=self.scheme)
         schema = self._schema()
         partial = pa.Table.from_batches(
-            [pa.RecordBatch.from_arrays(self._described(batch, hash_functions), schema=schema) for batch in batches],
+            [pa.RecordBatch.from_arrays(self._described(batch, functions), schema=schema) for batch in batches],
             schema,
         )
         return with_best(partial, self.keep)
@@ -114,7 +128,8 @@ class MinHash(Deduplication):
             **super().tables(),
             "bands": BANDS_SCHEMA,
             "pairs": PAIRS_SCHEMA,
-            "labels": LABELS_SCHEMA,
+            "forest": FOREST_SCHEMA,
+            "strongest": STRONGEST_SCHEMA,
             "components": LABELS_SCHEMA,
             "links": LINKS_SCHEMA,
         }
@@ -123,8 +138,16 @@ class MinHash(Deduplication):
         """Buckets to pairs, pairs to links, links to components."""
         return (
             Round("buckets", reads=("bands",), gives=("pairs",), by="hash"),
-            Round("verification", reads=("pairs",), gives=("labels", "links"), by="part"),
-            Round("components", reads=("labels",), gives=("components",), by="tree"),
+            Round("verification", reads=("pairs",), gives=("forest", "strongest", "links"), by="part"),
+            Round(
+                "stars",
+                reads=("forest",),
+                gives=("forest",),
+                by="part",
+                one_task_bytes=ONE_TASK_BYTES,
+                until="unsettled_nodes",
+            ),
+            Round("components", reads=("forest", "strongest"), gives=("components",), by="part"),
         )
 
     def scatter(self, partial: pa.Table, part: int, out: Out) -> None:
@@ -134,7 +157,7 @@ class MinHash(Deduplication):
         digest = fixed_rows(partial.column("digest"), np.uint64)[:, 1]
         out.tell(without_words=int((size == 0).sum()))
         speakers = self.speakers(partial)
-        rows = speakers[size[speakers] > 0]
+        rows = speakers[size[speakers] > 1]  # what has one shingle or none is matched by its digest
         rows = rows[np.lexsort((digest[rows], size[rows]))]
         bands = self.banding.bands
         keys = np.concatenate([partial.column(f"band_{band}").to_numpy()[rows] for band in range(bands)])
@@ -160,14 +183,26 @@ class MinHash(Deduplication):
         """Links among the pairs of a range, each pair compared once."""
         similarity = None if self.verify == "none" else self.similarity(view)
         links, compared = verified(view.rows("pairs"), similarity, self.least_similarity)
-        out.write("labels", labels_of(links))
+        forest, strongest = forest_of(links)
+        out.write("forest", forest)
+        out.write("strongest", strongest)
         if self.require_similar_to_survivor:
             out.write("links", links)
         out.tell(compared_pairs=compared, linked_pairs=links.num_rows)
 
+    def stars(self, view: View, out: Out) -> None:
+        """Linked nodes on their way to hang on the roots of their components."""
+        if view.turn % 2:
+            out.tell(unsettled_nodes=large_stars(view, out))
+        elif view.span.whole:
+            join_all(view, out)
+        else:
+            small_stars(view, out)
+            out.tell(unsettled_nodes=1)  # who hangs where is for the next turn to see
+
     def components(self, view: View, out: Out) -> None:
-        """Labels of several tasks as one."""
-        out.write("components", combined(view.all_rows("labels")))
+        """Root and strongest link of each linked node of a range."""
+        out.write("components", labels_of(view))
 
     def address(self, view: View, out: Out) -> None:
         """The members of clusters and, where similarity to the survivor is required, their links."""
@@ -186,9 +221,11 @@ class MinHash(Deduplication):
         return root, link, linked
 
     def similarity(self, view: View) -> Similarity:
-        """True Jaccard, or its estimate."""
+        """By the method of verification."""
         corpus = Corpus(view)
-        return exact_jaccard(corpus) if self.verify == "exact" else estimated_jaccard(corpus, self.banding.minima)
+        if not self._by_shingles:
+            return estimated_jaccard(corpus, self.banding.minima)
+        return containment(corpus) if self.verify == "containment" else exact_jaccard(corpus)
 
     @property
     def required(self) -> float:
@@ -218,24 +255,27 @@ class MinHash(Deduplication):
         """Duplicates leave, with the similarity to their survivor; the others learn the size of their cluster."""
         return carried_out(batches, state, name=self.name, threshold=self.least_similarity)
 
-    def _described(self, batch: Batch, hash_functions: tuple[np.ndarray, np.ndarray]) -> list[pa.Array]:
-        offsets, hashes = shingles(batch.index, self.banding.ngram)
-        signed = signatures(offsets, hashes, hash_functions)
-        keys = band_keys(signed, self.banding.bands, self.banding.rows)
-        offsets, hashes = sorted_unique(offsets, hashes)
-        sizes = np.diff(offsets)
-        columns = described(batch, _digests(batch, offsets, hashes), self.keep)
-        columns["size"] = pa.array(sizes, pa.int64())
-        if self.verify == "exact":
-            columns["shingles"] = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(hashes))
+    @property
+    def _by_shingles(self) -> bool:
+        """Whether pairs are compared by their sets of shingles, which partials hold then; else by their signatures."""
+        return self.verify in ("exact", "containment")
+
+    def _described(self, batch: Batch, functions: HashFunctions) -> list[pa.Array]:
+        shape = self.banding
+        found = sketches(batch.texts, shape.ngram, unit=shape.unit, functions=functions, sets=self._by_shingles)
+        keys = band_keys(found.minima, shape.bands, shape.rows)
+        columns = described(batch, _digests(batch, found), self.keep)
+        columns["size"] = pa.array(found.sizes)
+        if self._by_shingles:
+            columns["shingles"] = pa.LargeListArray.from_arrays(pa.array(found.offsets), pa.array(found.sets))
         else:
-            columns["signature"] = fixed_binary(signed)
-        return [*columns.values(), *(pa.array(np.ascontiguousarray(keys[:, band])) for band in range(keys.shape[1]))]
+            columns["signature"] = fixed_binary(found.minima)
+        return [*columns.values(), *(pa.array(np.ascontiguousarray(keys[:, band])) for band in range(shape.bands))]
 
     def _schema(self) -> pa.Schema:
         verifier = (
             pa.field("shingles", pa.large_list(pa.uint64()), nullable=False)
-            if self.verify == "exact"
+            if self._by_shingles
             else pa.field("signature", pa.binary(4 * self.banding.minima), nullable=False)
         )
         bands = [pa.field(f"band_{band}", pa.uint64(), nullable=False) for band in range(self.banding.bands)]
@@ -244,24 +284,20 @@ class MinHash(Deduplication):
 
     def settings(self) -> bytes:
         """By which parameters a partial is made."""
-        made_by = {
+        made_by = asdict(self.banding) | {
             "method": self.name,
             "version": self.version,
-            "bands": self.banding.bands,
-            "rows": self.banding.rows,
-            "ngram": self.banding.ngram,
+            "scheme": self.scheme,
             "seed": self.seed,
-            "verify": "exact" if self.verify == "exact" else "estimated",
-            "keep": self.keep,
+            "holds": "shingles" if self._by_shingles else "signatures",
+            "keep": as_written(self.keep),
         }
         return json.dumps(made_by, sort_keys=True).encode()
 
 
-def _digests(batch: Batch, offsets: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+def _digests(batch: Batch, found: Sketches) -> np.ndarray:
     """128 bits of each document's set of shingles or, where it has no words, of its normalised text."""
-    buffers = [None, pa.py_buffer(8 * offsets), pa.py_buffer(hashes)]
-    digests = hash128_strings(pa.Array.from_buffers(pa.large_binary(), len(batch), buffers))
-    wordless = np.flatnonzero(np.diff(offsets) == 0)
+    digests, wordless = found.digests, np.flatnonzero(found.sizes == 0)
     if len(wordless):
         digests[wordless] = hash128_strings(normalised_texts(batch.texts.take(pa.array(wordless))))
     return digests

@@ -1,4 +1,4 @@
-"""Bandings of MinHash signatures: how many bands, of how many rows, over n-grams of how many words.
+"""Bandings of MinHash signatures: how many bands, of how many rows, over n-grams of how many words or characters.
 
 Two documents with Jaccard similarity s share at least one band with probability 1 - (1 - s^rows)^bands (Leskovec,
 Rajaraman, Ullman, "Mining of Massive Datasets", section 3.4): an S-curve, steepest near (1/bands)^(1/rows). That
@@ -7,6 +7,9 @@ duplicates, minus its false pairs.
 """
 
 from dataclasses import dataclass
+from typing import Literal
+
+from curate.kernels.shingles import Unit
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,9 @@ class Banding:
     rows: int
     """Minima in a band."""
     ngram: int
-    """Words in a shingle."""
+    """Words or characters in a shingle."""
+    unit: Unit = "words"
+    """Which of the two"""
 
     @property
     def minima(self) -> int:
@@ -35,10 +40,17 @@ class Banding:
         return 1 - (1 - similarity**self.rows) ** self.bands
 
 
-PRESETS = {
+PresetName = Literal["fineweb", "refinedweb", "nemotron_cc", "bigcode"]
+
+PRESETS: dict[PresetName, Banding] = {
     # FineWeb, as datatrove's example pipeline runs it: one MinHash per dump, 14 buckets of 8 hashes, word 5-grams.
     "fineweb": Banding(bands=14, rows=8, ngram=5),
     # RefinedWeb: 9,000 hashes over word 5-grams. 3.6 kB of band keys a document, and 80 times the hashing of `fineweb`.
     "refinedweb": Banding(bands=450, rows=20, ngram=5),
+    # Nemotron-CC's recipe in NeMo Curator: 20 bands of 13 hashes over 24-grams of characters.
+    "nemotron_cc": Banding(bands=20, rows=13, ngram=24, unit="characters"),
+    # The Stack (bigcode-dataset, near_deduplication): 256 hashes over word 5-grams, 25 x 10 of which its search for the
+    # threshold .7 takes. There words are parted by all but ASCII letters, digits and `_`, and case counts.
+    "bigcode": Banding(bands=25, rows=10, ngram=5),
 }
-"""Published bandings. Nemotron-CC's 20x13 is over 24-grams of characters, which the kernels do not cut yet."""
+"""Published bandings; all of them over our words and characters (curate.kernels.shingles)."""

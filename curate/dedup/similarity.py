@@ -1,4 +1,4 @@
-"""Jaccard similarity of pairs of documents: exact on their shingles, or estimated from their signatures.
+"""Similarity of pairs of documents: Jaccard or containment on their shingles, or Jaccard estimated from signatures.
 
 Only the shingles (signatures) of the documents of one block of pairs are in memory: `BLOCK_BYTES` or one pair, twice
 while they are gathered. Partials may be memory-mapped: a block reads each of its documents once, in file order.
@@ -10,17 +10,27 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from curate.dedup.corpus import Corpus
-from curate.kernels.minhash import jaccard_pairs
+from curate.kernels.minhash import containment_pairs, jaccard_pairs
 
 BLOCK_BYTES = 128 << 20
 
 Similarity = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Places left, places right (uint64[pairs] each) -> similarity, float64[pairs]."""
+Compare = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""Offsets and hashes of sorted sets, which are left, which are right -> similarity, float64[pairs]."""
 
 
 def exact_jaccard(corpus: Corpus) -> Similarity:
     """Jaccard of the sets of shingles."""
+    return _of_sets(corpus, jaccard_pairs)
 
+
+def containment(corpus: Corpus) -> Similarity:
+    """The share of the smaller set of shingles that the larger one holds: 1 for a document within another."""
+    return _of_sets(corpus, containment_pairs)
+
+
+def _of_sets(corpus: Corpus, compare: Compare) -> Similarity:
     def similarity(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         found = np.empty(len(left))
         named = np.unique(np.concatenate([left, right]))
@@ -32,8 +42,9 @@ def exact_jaccard(corpus: Corpus) -> Similarity:
             lengths = np.concatenate([np.diff(array.offsets.to_numpy()) for array in lists])
             hashes = np.concatenate([array.flatten().to_numpy() for array in lists])
             offsets = np.concatenate(([0], np.cumsum(lengths)))
+            corpus.check_sets(places, offsets, hashes)
             half = len(which) // 2
-            found[block] = jaccard_pairs(offsets, hashes, which[:half], which[half:])
+            found[block] = compare(offsets, hashes, which[:half], which[half:])
             corpus.view.release()
         return found
 

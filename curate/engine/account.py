@@ -122,11 +122,14 @@ class Account:
         for reason in reasons.unique().to_pylist():
             these = np.flatnonzero(pc.equal(reasons, reason).to_numpy(zero_copy_only=False))
             chosen = these[np.argsort(keys[these], kind="stable")[:SAMPLES]]
-            fresh = [self._sample(before, left, int(which), int(keys[which])) for which in chosen]
-            merged = self.samples.get(reason, []) + fresh
+            known = self.samples.get(reason, [])
+            # Taking a document out costs more than its key, and after some batches hardly any is among the smallest.
+            last = max(sample["key"] for sample in known) if len(known) == SAMPLES else None
+            shown = [which for which in chosen if last is None or _key(keys[which]) < last]
+            merged = known + [self._sample(before, left, int(which), _key(keys[which])) for which in shown]
             self.samples[reason] = sorted(merged, key=lambda sample: sample["key"])[:SAMPLES]
 
-    def _sample(self, before: Batch, left: pa.RecordBatch, which: int, key: int) -> dict[str, Any]:
+    def _sample(self, before: Batch, left: pa.RecordBatch, which: int, key: str) -> dict[str, Any]:
         row = left.column("row")[which].as_py()
         names = before.data.schema.names
         if "text" in names:
@@ -134,7 +137,7 @@ class Account:
         else:
             raw = before.data.column("content")[row].as_py() or b"" if "content" in names else b""
         return {
-            "key": f"{key:016x}",
+            "key": key,
             "id": before.ids[row].as_py(),
             "url": before.data.column("url")[row].as_py() or "" if "url" in names else "",
             "text": raw[: 4 * EXCERPT].decode("utf-8", "replace")[:EXCERPT],
@@ -150,6 +153,10 @@ class Account:
         for row in self.funnel:
             add_facts(fates, row["fates"])
         return fates
+
+
+def _key(hashed: np.uint64) -> str:
+    return f"{int(hashed):016x}"
 
 
 def binned(values: np.ndarray, span: tuple[float, float]) -> np.ndarray:

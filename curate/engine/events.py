@@ -14,7 +14,7 @@ part_done          stage, part, phase, records_in, records_out, bytes_in, bytes_
 part_failed        stage, part, phase, error
 retry              stage, part, attempt, reason; [phase]
 straggler          stage, part, seconds, median_seconds, copied (a second attempt was started); [phase]
-stage_done         stage, seconds, records_in, records_out, fates
+stage_done         stage, seconds, records_in, records_out, fates; [largest_cluster: size, lowest_similarity]
 artifact_started   artifact; its `part_done` has the phase `artifact`
 artifact_done      artifact
 waiting            reason, seconds (so far), limit_seconds

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
+from curate.engine.attached import AttachedDumps, open_attached, same_attached
 from curate.engine.jobs import Failure, Job, PartJob
 from curate.engine.manifest import part_manifest, write_manifest
 from curate.engine.processes import this_process
@@ -31,7 +32,7 @@ from curate.rounds import (
     scattered_tables,
     span_of,
     spans,
-    tree_level,
+    turns,
 )
 from curate.steps import Exchange
 from curate.storage import at
@@ -65,12 +66,15 @@ class RoundJob(Job):
     round: int | None
     """Which of the exchange's rounds."""
     name: str
-    """Of the round, for people and for the manifest; for a level of a tree with its number."""
+    """Of the round, for people and for the manifest; of one that is done in turns with their number."""
     gives: dict[str, str]
     """Tables that it writes, and the names of their files."""
     written: dict[str, Written]
     """Tables that are there."""
+    attached: str = ""
+    """What the step attached when the exchange began (curate.engine.attached)."""
     span: Span = field(default_factory=Span)
+    turn: int = 0
 
     @property
     def manifest(self) -> str:
@@ -80,10 +84,10 @@ class RoundJob(Job):
     @property
     def share(self) -> str:
         """Names what the job reads of which files: a manifest of another share does not count."""
-        files = [self.span.files.start, self.span.files.stop] if self.span.files else None
         parts = [self.parts, self.span.parts.start, self.span.parts.stop]
         written = {table: asdict(there) for table, there in self.written.items()}
-        return fingerprint([self.name, str(self.span.low), str(self.span.high), parts, files, written, self.gives])
+        shared = [self.name, str(self.span.low), str(self.span.high), parts, written, self.gives]
+        return fingerprint([*shared, self.attached] if self.attached else shared)
 
     def finished(self, *, verify: bool = False) -> dict[str, Any] | None:
         """The manifest if this very job is done and its files are whole, else None."""
@@ -99,6 +103,8 @@ class Decided:
     """Parts of the corpus."""
     written: dict[str, Written]
     """The tables that the exchange's `state` reads."""
+    attached: str = ""
+    """What the step attached when the exchange began."""
 
 
 class Staged(Protocol):
@@ -121,7 +127,8 @@ def exchange_jobs(
     """Map and all rounds; the jobs that apply the decision, and its summary. `jobs`: all parts, in order from 0."""
     (spec,), files = stage.steps, jobs[0].files if jobs else {}
     exchange: Exchange = spec.build(files)
-    course = _Course(exchange, spec, files, stage.label, str(folder), len(jobs), finish)
+    attached = open_attached(exchange, check=True)
+    course = _Course(exchange, spec, files, stage.label, str(folder), len(jobs), finish, attached)
     course.map(jobs)
     rounds = exchange.rounds()
     if rounds and sum(course.bytes.values()) <= WHOLE_BYTES:
@@ -130,7 +137,7 @@ def exchange_jobs(
         for number, one in enumerate(rounds):
             course.run(number, one)
     needed = {table: course.written[table] for table in exchange.state_tables if table in course.written}
-    state = Decided(len(jobs), needed)
+    state = Decided(len(jobs), needed, course.attachment)
     return [replace(job, state=state) for job in jobs], exchange.summary(course.told)
 
 
@@ -145,6 +152,7 @@ class _Course:
     folder: str
     parts: int
     finish: Finish
+    attached: AttachedDumps | None
     written: dict[str, Written] = field(default_factory=dict)
     bytes: dict[str, int] = field(default_factory=dict)
     told: dict[str, Any] = field(default_factory=dict)
@@ -154,36 +162,40 @@ class _Course:
         maps = [MapJob(**{item.name: getattr(job, item.name) for item in fields(job)}) for job in jobs]
         tables = {table: table for table in scattered_tables(self.exchange)}
         self._finish(map_part, maps, "map", MapJob.kind, tables)
+        if self.attached:
+            add_facts(self.bytes, {table: self.attached.bytes[table] for table in tables})
+
+    @property
+    def attachment(self) -> str:
+        """What is attached, by content."""
+        return self.attached.fingerprint if self.attached else ""
 
     def all_at_once(self) -> None:
         """All rounds in one task."""
         gives = {table: table for table in self.exchange.state_tables}
-        self._reduce(None, "all", gives, [Span(parts=range(self.parts))])
+        everything = self.parts + (self.attached.parts if self.attached else 0)
+        self._reduce(None, "all", gives, [Span(parts=range(everything))])
 
     def run(self, number: int, one: Round) -> None:
-        """The tasks of one round; a tree has levels, down to one file."""
-        if one.by == "tree":
-            self._tree(number, one)
-            return
-        read = sum(self.bytes.get(table, 0) for table in one.reads)
-        if one.by == "part":
-            read += one.row_bytes * self.told.get("documents", 0)
-        shares = spans(one.by, max(1, math.ceil(read / RANGE_BYTES)), self.parts)
-        self._reduce(number, one.name, {table: table for table in one.gives}, shares)
-
-    def _tree(self, number: int, one: Round) -> None:
-        (table,), (given,) = one.reads, one.gives
-        level = 0
-        while True:
-            shares = spans("tree", 1, self.parts, files=self.written[table].files)
-            gives = {given: tree_level(given, level, last=len(shares) == 1)}
-            self._reduce(number, tree_level(one.name, level, last=len(shares) == 1), gives, shares)
-            if len(shares) == 1:
+        """The tasks of one round, in one turn or many."""
+        for turn in turns(one):
+            read = sum(self.bytes.get(table, 0) for table in one.reads)
+            if one.by == "part":
+                theirs = self.attached.documents if self.attached else 0
+                read += one.row_bytes * (self.told.get("documents", 0) + theirs)
+            ranges = 1 if read <= one.one_task_bytes else max(1, math.ceil(read / RANGE_BYTES))
+            ranges = one.tasks or ranges
+            ending = f".{turn}" if one.until else ""
+            before = self.told.get(one.until, 0)
+            gives = {table: f"{table}{ending}" for table in one.gives}
+            shares = spans(one.by, ranges, self.parts, self.attached.parts if self.attached else 0)
+            self._reduce(number, f"{one.name}{ending}", gives, shares, turn=turn)
+            if self.told.get(one.until, 0) == before:
                 return
-            self.written[table] = self.written.pop(given)
-            level += 1
 
-    def _reduce(self, number: int | None, name: str, gives: dict[str, str], shares: Sequence[Span]) -> None:
+    def _reduce(
+        self, number: int | None, name: str, gives: dict[str, str], shares: Sequence[Span], *, turn: int = 0
+    ) -> None:
         jobs = [
             RoundJob(
                 stage=self.stage,
@@ -196,13 +208,18 @@ class _Course:
                 name=name,
                 gives=gives,
                 written=dict(self.written),
+                attached=self.attachment,
                 span=share,
+                turn=turn,
             )
             for part, share in enumerate(shares)
         ]
         self._finish(run_round, jobs, "reduce", _kind(name), gives)
 
     def _finish(self, work: Work, jobs: Sequence[Job], phase: str, kind: str, gives: dict[str, str]) -> None:
+        for table in gives:
+            self.bytes.pop(table, None)
+
         def take(manifest: dict[str, Any]) -> None:
             add_facts(self.told, manifest["told"])
             add_facts(self.bytes, {table: manifest["files"][table]["bytes"] for table in gives})
@@ -247,13 +264,14 @@ def _map_part(job: MapJob) -> dict[str, Any]:
 def _run_round(job: RoundJob) -> dict[str, Any]:
     began, exchange = time.perf_counter(), job.step.build(job.files)
     tables = exchange.tables()
-    shelf = FileShelf(job.folder, job.parts, tables, job.written)
+    attached = same_attached(exchange, job.attached)
+    shelf = FileShelf(job.folder, job.parts, tables, job.written, attached=attached)
     out = FileOut(job.folder, job.part, tables, job.gives)
     with out:
         if job.round is None:
             _all_rounds(exchange, shelf, out)
         else:
-            getattr(exchange, exchange.rounds()[job.round].name)(View(shelf, tables, job.span), out)
+            getattr(exchange, exchange.rounds()[job.round].name)(View(shelf, tables, job.span, job.turn), out)
     return _finished(job, {"files": out.entries, "told": out.told, "share": job.share}, began)
 
 
@@ -265,7 +283,7 @@ def _finished(job: Job, facts: dict[str, Any], began: float) -> dict[str, Any]:
 
 
 def _all_rounds(exchange: Exchange, files: FileShelf, out: FileOut) -> None:
-    shelf = MemoryShelf(files.partials, files.tables, release=files.release)
+    shelf = MemoryShelf(files.partials, files.tables, release=files.release, attached=files.attached)
     for table in files.written:
         shelf.kept[table] = list(files.runs(table))
     run_in_memory(exchange, shelf, scattered=True)
@@ -279,6 +297,13 @@ def open_state(job: PartJob) -> pa.Table:
     """What one part needs to apply the decision (a job of `exchange_jobs`)."""
     assert job.state is not None
     exchange: Exchange = job.steps[0].build(job.files)
+    return exchange.state(decided_view(exchange, job), job.part)
+
+
+def decided_view(exchange: Exchange, job: PartJob) -> View:
+    """What the exchange's `state` sees of one part."""
+    assert job.state is not None
     tables = exchange.tables()
-    shelf = FileShelf(job.folder, job.state.parts, tables, job.state.written)
-    return exchange.state(View(shelf, tables, span_of(range(job.part, job.part + 1))), job.part)
+    attached = same_attached(exchange, job.state.attached)
+    shelf = FileShelf(job.folder, job.state.parts, tables, job.state.written, attached=attached)
+    return View(shelf, tables, span_of(range(job.part, job.part + 1)))

@@ -1,7 +1,8 @@
 """The ledger: the fate of every record that entered a stage, one row each, and the rule that a stage adds up.
 
 Columns: LEDGER_SCHEMA. Fates: kept, edited (kept with another text), dropped (first rule that failed, with value and
-threshold), duplicate (with the survivor's id), failed (with the error). Written beside each part as Parquet.
+threshold), duplicate (with the survivor's id and part, and the similarity as value), failed (with the error). Written
+beside each part as Parquet.
 """
 
 from typing import Any
@@ -25,7 +26,8 @@ LEDGER_SCHEMA = pa.schema(
         pa.field("value", pa.float64()),
         pa.field("threshold", pa.float64()),
         pa.field("survivor", pa.string()),
-        pa.field("error", pa.string()),
+        pa.field("survivor_part", pa.int64()),
+        pa.field("error", pa.string()),  # or what a step noted of the document (which item of a benchmark it holds)
         pa.field("edited_by", pa.string()),  # steps that changed the text, comma-separated
         pa.field("edited_bytes", pa.int64()),  # bytes that they removed or replaced
     ]
@@ -36,7 +38,7 @@ STAYED = ("kept", "edited")
 REMOVED = "removed"
 """The rule by which a document leaves that the recipe's list of removed documents names (curate.engine.removed)."""
 
-EDITED_BY, EDITED_BYTES = "curate.edited_by", "curate.edited_bytes"
+EDITED_BY, EDITED_BYTES, NOTED = "curate.edited_by", "curate.edited_bytes", "curate.noted"
 """Columns that travel with a batch through the steps of a stage and end in the ledger, never in a part."""
 
 
@@ -46,7 +48,7 @@ def left_rows(batch: Batch, departed: pa.RecordBatch, step: str) -> pa.RecordBat
     return _rows(batch, rows, departed.num_rows, step, {name: departed.column(name) for name in _FROM_LEFT})
 
 
-_FROM_LEFT = ("fate", "rule", "value", "threshold", "survivor", "error")
+_FROM_LEFT = ("fate", "rule", "value", "threshold", "survivor", "survivor_part", "error")
 
 
 def kept_rows(batch: Batch) -> pa.RecordBatch:
@@ -56,6 +58,8 @@ def kept_rows(batch: Batch) -> pa.RecordBatch:
     was_edited = pc.fill_null(pc.greater(edited, 0), False)
     fate = pc.if_else(was_edited, "edited", "kept")
     columns = {name: pa.nulls(count, LEDGER_SCHEMA.field(name).type) for name in _FROM_LEFT} | {"fate": fate}
+    if NOTED in batch.data.schema.names:
+        columns["error"] = batch.data.column(NOTED)
     return _rows(batch, None, count, None, columns)
 
 
@@ -89,11 +93,15 @@ def _assemble(given: dict[str, Any], count: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=LEDGER_SCHEMA)
 
 
-def note_edits(before: Batch, edited: np.ndarray | None, step: str) -> Batch:
-    """The batch with the bytes that `step` changed added to the columns that travel."""
+def note_edits(before: Batch, edited: np.ndarray | None, step: str, notes: pa.Array | None = None) -> Batch:
+    """The batch with the bytes that `step` changed, and what it noted, added to the columns that travel."""
     if edited is None or not edited.any():
         return before
     names = before.data.schema.names
+    if notes is not None:
+        earlier = before.data.column(NOTED) if NOTED in names else pa.nulls(len(before), pa.string())
+        both = pc.binary_join_element_wise(earlier, notes, "; ")  # null where one is
+        before = before.with_column(NOTED, pc.coalesce(both, earlier, notes))
     touched = pa.array(edited > 0)
     count = len(before)
     old_by = before.data.column(EDITED_BY) if EDITED_BY in names else pa.nulls(count, pa.string())
@@ -108,7 +116,7 @@ def note_edits(before: Batch, edited: np.ndarray | None, step: str) -> Batch:
 
 def without_travelling(data: pa.RecordBatch) -> pa.RecordBatch:
     """The batch as it is written: without the columns that only the ledger wants."""
-    names = [name for name in data.schema.names if name not in (EDITED_BY, EDITED_BYTES)]
+    names = [name for name in data.schema.names if name not in (EDITED_BY, EDITED_BYTES, NOTED)]
     return data.select(names) if len(names) < len(data.schema.names) else data
 
 

@@ -69,7 +69,7 @@ def _beside(path: Path, name: object) -> Path:
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
     """Write a manifest and its seal; its data files must be whole on the disk already."""
     plain = json.loads(json.dumps(manifest))
-    write_json(path, plain | {SEAL: _seal(plain)})
+    write_json(path, plain | {SEAL: _seal(plain)}, indent=None)
 
 
 def _seal(plain: dict[str, Any]) -> str:

@@ -299,7 +299,7 @@ def _booked(
     account.step(number, name, step, before, outcome, began)
     if len(rows):
         ledger.write(left_rows(before, outcome.left, name))
-    return note_edits(outcome.batch, outcome.edited, name)
+    return note_edits(outcome.batch, outcome.edited, name, outcome.notes)
 
 
 def attempted(act: Callable[[Batch], Outcome], step: Step, name: str, batch: Batch, file: str) -> Outcome:

@@ -1,8 +1,8 @@
 """One document through all steps of its recipe again, from its source: every rule that it fails, in the recipe's order.
 
 Filters drop nothing here, so that rules after the first that failed are asked too; edits have their thresholds off and
-do what they do to the text. Exchanges need all documents: what they decided stands in their ledgers. Costs one reading
-of the files of the part that held the document.
+do what they do to the text. Exchanges need all documents: what they decided stands in their ledgers, and the text that
+they left in their parts. Costs one reading of the files of the part that held the document.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from curate.documents import Batch
 from curate.engine.jobs import PartJob
 from curate.engine.lineage import decides_by_signals, segments
-from curate.engine.part import built_steps, input_batches
+from curate.engine.part import built_steps, input_batches, read_part
 from curate.engine.recipe import MATERIALISE, StepSpec
 from curate.engine.run import part_jobs
 from curate.engine.stages import Plan, Stage
@@ -63,6 +63,7 @@ def replayed(plan: Plan, work: Path, *, part: int, source: str, key: str) -> Ite
         own, places = places[: len(stage.steps)], places[len(stage.steps) :]
         for place, spec in zip(own, stage.steps, strict=True):
             if stage.exchange:
+                document = _as_left(stage.folder(work) / f"part-{part:05d}.parquet", document)
                 continue
             known = measured.get(place)
             (step,) = _built(stage, known.spec if known else spec, work)
@@ -83,6 +84,15 @@ def _document(plan: Plan, work: Path, *, part: int, source: str, key: str) -> Ba
         if pc.any(here).as_py():
             return Batch(batch.data.filter(here).slice(0, 1))
     raise LookupError(key)
+
+
+def _as_left(path: Path, document: Batch) -> Batch:
+    """The document as an exchange left it in its part; as it was, if it is not there."""
+    for batch in read_part(str(path)) if path.exists() else ():
+        here = pc.equal(batch.ids, document.ids[0])
+        if pc.any(here).as_py():
+            return Batch(batch.data.filter(here).slice(0, 1))
+    return document
 
 
 def _built(stage: Stage, spec: StepSpec, work: Path) -> list[Step]:

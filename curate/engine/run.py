@@ -228,6 +228,7 @@ class Engine:
         write_manifest(folder / "manifest.json", manifest)
         self._seen.add(stage.fingerprint)
         facts = {name: manifest[name] for name in ("records_in", "records_out", "fates")}
+        facts |= _largest_cluster(summary)
         self.listener.emit("stage_done", stage=stage.label, seconds=seconds, **facts)
         return StageResult(stage, folder, manifest)
 
@@ -417,6 +418,14 @@ def _size(job: Job) -> int:
 
 def _data_path(folder: Path, part: dict[str, Any]) -> str | None:
     return str(folder / part["files"]["data"]["name"]) if "data" in part["files"] else None
+
+
+def _largest_cluster(summary: dict[str, Any]) -> dict[str, Any]:
+    """Of a deduplicating stage, how large the largest cluster is, and how unlike its least similar member. Its ids stay
+    in the manifest: a log outlives what is removed on request."""
+    largest = next(iter(summary.get("largest_clusters", ())), None)
+    wanted = ("size", "lowest_similarity")
+    return {"largest_cluster": {name: largest[name] for name in wanted}} if largest else {}
 
 
 def _stage_manifest(stage: Stage, tally: Tally, seconds: float) -> dict[str, Any]:

@@ -61,6 +61,8 @@ class StageState:
     parts_per_second: float | None
     records_per_second: float | None
     bytes_per_second: float | None
+    largest_cluster: tuple[int, float] | None = None
+    """Of a stage that removed duplicates: documents of its largest cluster, and the lowest similarity in it."""
 
     @property
     def finished_parts(self) -> int:

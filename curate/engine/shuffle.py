@@ -17,13 +17,14 @@ import pyarrow as pa
 
 from curate.engine.manifest import part_manifest, written_entry
 from curate.errors import MismatchError
-from curate.rounds import KEYS, Tables, add_facts, sorted_run
+from curate.rounds import KEYS, Attached, Tables, add_facts, sorted_run
 from curate.storage import at, local_copy
 from curate.writers.base import HashedFile
 
 BLOCK_ROWS = 8192
 MAPPED_PARTIALS = 4
 """Partials that a task has mapped at once; it asks for them in order."""
+MEND = "run again, and the job that wrote it is done again"
 _INDEX = b"index"
 _ENTRY = np.dtype([("first", "<u8"), ("last", "<u8"), ("checksum", "<u4")])
 
@@ -33,7 +34,7 @@ class Written:
     """A table as it lies in the folder."""
 
     name: str
-    """Of its files; of a tree's levels it differs from the table's."""
+    """Of its files; of a round that is done in turns it differs from the table's."""
     kind: str
     """Of the jobs that wrote it."""
     files: int
@@ -115,31 +116,61 @@ class FileOut:
 
 
 class FileShelf:
-    """Runs and partials of a stage's folder."""
+    """Runs and partials of a stage's folder, or of a dump's in an index; and what is attached to them."""
 
-    def __init__(self, folder: str, parts: int, tables: Tables, written: Mapping[str, Written]) -> None:
+    def __init__(
+        self,
+        folder: str,
+        parts: int,
+        tables: Tables,
+        written: Mapping[str, Written],
+        *,
+        attached: Attached | None = None,
+        mend: str = MEND,
+    ) -> None:
+        """`mend`: what to do about a damaged file."""
         self.folder = folder
         self.tables = tables
         self.written = dict(written)
-        self.partials = _Partials(folder, parts)
+        self.partials = _Partials(folder, parts, mend)
+        self.attached = attached
+        self._mend = mend
         self._checked: set[tuple[str, int]] = set()
 
-    def runs(
-        self, table: str, *, files: range | None = None, low: int = 0, high: int = KEYS
-    ) -> Iterator[pa.RecordBatch]:
+    def runs(self, table: str, *, low: int = 0, high: int = KEYS) -> Iterator[pa.RecordBatch]:
         """Blocks of a table that may hold keys within low <= key < high, each whole as it was written."""
         if table not in self.written:
             return
-        for number in range(self.written[table].files) if files is None else files:
+        for number in range(self.written[table].files):
             yield from self._blocks(table, number, low, high)
+
+    def runs_of(self, table: str, number: int) -> Iterator[pa.RecordBatch]:
+        """All blocks that one job wrote."""
+        yield from self._blocks(table, number, 0, KEYS)
+
+    @property
+    def own(self) -> int:
+        """Parts of the corpus itself."""
+        return len(self.partials)
 
     def partial(self, part: int) -> pa.Table:
         """What `map` said of a part."""
-        return self.partials[part]
+        if self.attached and part >= self.own:
+            return self.attached.partial(part - self.own)
+        table: pa.Table = self.partials[part]
+        return table
 
     def release(self) -> None:
         """Let go of the partials."""
         self.partials.release()
+        if self.attached:
+            self.attached.release()
+
+    def damaged(self, part: int, what: str) -> Exception:
+        """A sentence that names the file; its manifest goes, so that the next run makes it again."""
+        if self.attached and part >= self.own:
+            return self.attached.damaged(part - self.own, what)
+        return _damaged(self.folder, partial_name(part), "partial", part, what, self._mend)
 
     def _blocks(self, table: str, number: int, low: int, high: int) -> Iterator[pa.RecordBatch]:
         kind, name = self.written[table].kind, self.written[table].file(number)
@@ -150,7 +181,7 @@ class FileShelf:
             if not reader.schema.equals(self.tables[table]) or len(index) != last:
                 raise ValueError("it is another table")
         except (pa.ArrowException, FileNotFoundError, ValueError, KeyError, TypeError) as error:
-            raise _damaged(self.folder, name, kind, number, error) from error
+            raise _damaged(self.folder, name, kind, number, error, self._mend) from error
         met = index["last"] >= np.uint64(low)
         if high < KEYS:
             met &= index["first"] < np.uint64(high)
@@ -159,7 +190,7 @@ class FileShelf:
             if (name, place) not in self._checked:
                 if _checksum(block) != index["checksum"][place]:
                     what = f"block {place} is not as it was written"
-                    raise _damaged(self.folder, name, kind, number, what)
+                    raise _damaged(self.folder, name, kind, number, what, self._mend)
                 self._checked.add((name, place))
             yield block
 
@@ -167,9 +198,10 @@ class FileShelf:
 class _Partials(Sequence[pa.Table]):
     """The partials of all parts, mapped when they are asked for."""
 
-    def __init__(self, folder: str, parts: int) -> None:
+    def __init__(self, folder: str, parts: int, mend: str) -> None:
         self.folder = folder
         self.parts = parts
+        self._mend = mend
         self._open: dict[int, pa.Table] = {}
 
     def __len__(self) -> int:
@@ -183,7 +215,7 @@ class _Partials(Sequence[pa.Table]):
             try:
                 self._open[part] = _mapped(self.folder, name).read_all()
             except (pa.ArrowException, FileNotFoundError) as error:
-                raise _damaged(self.folder, name, "partial", part, error) from error
+                raise _damaged(self.folder, name, "partial", part, error, self._mend) from error
         return self._open[part]
 
     def release(self) -> None:
@@ -211,8 +243,6 @@ def _mapped(folder: str, name: str) -> pa.RecordBatchFileReader:
     return pa.ipc.open_file(pa.memory_map(str(local_copy(at(folder) / name))))
 
 
-def _damaged(folder: str, name: str, kind: str, number: int, what: object) -> MismatchError:
+def _damaged(folder: str, name: str, kind: str, number: int, what: object, mend: str) -> MismatchError:
     part_manifest(at(folder), number, kind).unlink(missing_ok=True)
-    return MismatchError(
-        f"{at(folder) / name} is damaged ({what}): run again, and the job that wrote it is done again."
-    )
+    return MismatchError(f"{at(folder) / name} is damaged ({what}): {mend}.")

@@ -99,6 +99,7 @@ class StageFold:
         self.ended: float | None = None
         self.seconds: float | None = None
         self.totals = _Totals()
+        self.largest_cluster: tuple[int, float] | None = None
 
     def phase(self, name: str) -> _Phase:
         if name not in self.phases:
@@ -170,6 +171,8 @@ class StageFold:
     def end(self, time: float, said: Mapping[str, Any]) -> None:
         self.ended = time
         self.seconds = number_of(said, "seconds")
+        if isinstance(cluster := said.get("largest_cluster"), Mapping):
+            self.largest_cluster = count_of(cluster, "size"), number_of(cluster, "lowest_similarity")
         if "records_in" in said:
             # More than the sum where no event told of found parts, less where a worker tells of its share.
             self.totals.records_in = max(self.totals.records_in, count_of(said, "records_in"))
@@ -211,6 +214,7 @@ class StageFold:
             parts_per_second=rates[0],
             records_per_second=rates[1],
             bytes_per_second=rates[2],
+            largest_cluster=self.largest_cluster,
         )
 
     def _left(self, phase: _Phase, window: list[float] | None) -> tuple[float | None, str]:

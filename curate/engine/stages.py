@@ -233,6 +233,8 @@ class Planner:
             if isinstance(value, str) and value in artifacts:
                 used[value] = artifacts[value]
                 parameters[field] = {"artifact": artifacts[value].fingerprint}
+            elif value is not None and (content := step.content_of(field)) is not None:
+                parameters[field] = content
             else:
                 parameters[field] = self._contents(value, step.own_files, models)
         return {

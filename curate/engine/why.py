@@ -131,7 +131,8 @@ def _sentence(stage: Stage, row: dict[str, Any]) -> str:
     if fate == "kept":
         return f"kept by      {stage.label}"
     if fate == "edited":
-        return f"kept by      {stage.label}; edited by {row['edited_by']}: {row['edited_bytes']:,} bytes"
+        noted = "" if row["error"] is None else f" ({row['error']})"
+        return f"kept by      {stage.label}; edited by {row['edited_by']}: {row['edited_bytes']:,} bytes{noted}"
     if fate == "failed":
         return f"failed in    {row['step']} {where}: {row['error']}"
     if fate == "duplicate":
@@ -140,7 +141,10 @@ def _sentence(stage: Stage, row: dict[str, Any]) -> str:
     else:
         value = "" if row["value"] is None else f": {row['value']:.6g}{asked(row['value'], row['threshold'])}"
     survivor = "" if row["survivor"] is None else f"; kept in its place: {row['survivor']}"
-    return f"{fate} by {row['step']} {where}: {row['rule'] or row['step']}{value}{survivor}"
+    if row.get("survivor_part") is not None:
+        survivor += f" (part {row['survivor_part']})"
+    noted = "" if row["error"] is None else f" ({row['error']})"
+    return f"{fate} by {row['step']} {where}: {row['rule'] or row['step']}{value}{survivor}{noted}"
 
 
 def _other_rules(plan: Plan, work: Path, part: int, entered: dict[str, Any], left: dict[str, Any]) -> Iterator[str]:

@@ -1,9 +1,10 @@
 """C4's edit: which lines of a text stay, and the text they make (Raffel et al. 2020, 2.2).
 
-Rules and their order are those of datatrove 0.10 (`c4_filters.py`), with two differences. Sentences are counted by a
-rule of our own (see `_count_sentences`) in place of a tokeniser for each language. Phrases are found whatever the
-case of their ASCII letters; Python's `lower` also makes a k of the Kelvin sign. A line is copied once, edited and
-judged in the new buffer.
+Rules and their order are those of datatrove 0.10 (`c4_filters.py`), with two differences. Phrases are found whatever
+the case of their ASCII letters; Python's `lower` also makes a k of the Kelvin sign. Sentences are those of its
+splitter, given the same words (sentences.py), but what is blank is none: an empty line, spaces that a citation leaves
+at a line's end. A line is copied once, edited and judged in the new buffer; one that lost a citation has other words
+then, and is indexed once more.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from curate.kernels import characters as character
-from curate.kernels.characters import character_table, properties_of
+from curate.kernels.characters import DIGIT, character_table, properties_of
 from curate.kernels.compile import inlined, kernel, part
 from curate.kernels.memory import (
     BLOCK,
@@ -28,16 +28,15 @@ from curate.kernels.memory import (
     first_bits,
     load_byte,
     phrase_masks,
-    sentence_masks,
     store_byte,
     trailing_zeros,
 )
+from curate.kernels.sentences import count_sentences, next_end
 from curate.kernels.strings import string_array
 from curate.kernels.text_index import TextIndex
 from curate.kernels.trimming import (
     count_split_words,
     is_ascii_space,
-    last_code_point,
     skip_space,
     trim_space,
     word_end,
@@ -158,7 +157,7 @@ def _citation_end(address, end, characters, edit, citation_needed):  # type: ign
         point, size = code_point(position, end)
         if point == 93:
             return position + 1
-        if properties_of(characters, point) & character.DIGIT == 0:
+        if properties_of(characters, point) & DIGIT == 0:
             break
         position += size
     return address
@@ -230,97 +229,16 @@ def _ends_a_sentence(start, end):  # type: ignore[no-untyped-def]
     return last == 63 or last == 33 or last == 34 or last == 39
 
 
-@inlined
-def _is_closer(point):  # type: ignore[no-untyped-def]
-    """A quotation mark or bracket that may stand between a sentence's last mark and the space."""
-    if point < 128:
-        return point == 34 or point == 39 or point == 41 or point == 93 or point == 125
-    return (
-        point == 0xBB
-        or 0x2018 <= point <= 0x201F
-        or (0x3009 <= point <= 0x3011 and point & 1 == 1)
-        or point == 0xFF09
-        or point == 0xFF3D
-        or point == 0xFF5D
-    )
-
-
-@part
-def _after_initial(start, address, characters):  # type: ignore[no-untyped-def]
-    """Whether one upper-case letter, alone or after another full stop, stands before an address."""
-    if address == start:
-        return False
-    point, size = last_code_point(start, address)
-    if properties_of(characters, point) & character.UPPER_CASE == 0:
-        return False
-    if address - size == start:
-        return True
-    point, _ = last_code_point(start, address - size)
-    return point == 46 or properties_of(characters, point) & (character.NOT_SPACE | character.NOT_PUNCTUATION) == 0
-
-
-@part
-def _count_sentences(start, end, characters):  # type: ignore[no-untyped-def]
-    """Sentences of a line. Reads up to 63 bytes past its end.
-
-    One ends at a run of terminal marks and the quotation marks and brackets that close it, if whitespace or the
-    line's end follows (nothing has to follow marks from U+3000 on: Chinese, Japanese). It goes on if the next
-    character is a lower-case letter, or if the run is one full stop after an initial ("J. Smith", "U.S. Army"). What
-    is left over at the line's end is one more.
-    """
-    count = 0
-    done = start  # up to here, sentences are counted
-    for low in range(0, end - start, BLOCK):
-        marks, leads = sentence_masks(start + low)
-        candidates = (marks | leads) & first_bits(end - start - low)
-        while candidates != ZERO:
-            address = start + low + trailing_zeros(candidates)
-            candidates &= candidates - ONE
-            if address < done:
-                continue
-            point, size = code_point(address, end)
-            if properties_of(characters, point) & character.TERMINAL == 0:
-                continue
-            after = address
-            tight = False
-            closing = False
-            while after < end:
-                point, size = code_point(after, end)
-                if properties_of(characters, point) & character.TERMINAL != 0 and not closing:
-                    tight |= point >= 0x3000
-                elif _is_closer(point):
-                    closing = True
-                else:
-                    break
-                after += size
-            following = skip_space(after, end, characters)
-            if following < end:
-                if following == after and not tight:
-                    done = after
-                    continue
-                point, _ = code_point(following, end)
-                if properties_of(characters, point) & character.LOWER_CASE != 0:
-                    done = after
-                    continue
-                single = after == address + 1 and load_byte(address) == 46
-                if single and _after_initial(start, address, characters):
-                    done = after
-                    continue
-            count += 1
-            done = following
-            start_of_rest = following
-            if start_of_rest == end:
-                return count
-    if skip_space(done, end, characters) < end or count == 0:
-        count += 1
-    return count
-
-
 @kernel
-def _edit(rows, data, offsets, lines, rules, phrases, marks, characters, out, out_offsets, counts, pages):  # type: ignore[no-untyped-def]
+def _edit(rows, data, offsets, lines, words, rules, phrases, marks, characters, out, out_offsets, again, counts, pages):  # type: ignore[no-untyped-def]
+    """Returns the bytes of `out` that are used, and how many lines are to be indexed `again`."""
     terminal_punctuation, min_words, max_word_length, citations, javascript, policy = rules
     limit = address_of(data, data.shape[0])
     first_line, line_starts, line_ends = lines
+    first_word = words[0]
+    found_words = address_of(words[1], 0), address_of(words[2], 0), address_of(words[4], 0)
+    again_bytes, again_offsets, again_rows = again
+    n_again = np.int64(0)
     base = address_of(out, 0)
     spare = base + out.shape[0] - 2 * BLOCK
     target = base
@@ -332,6 +250,8 @@ def _edit(rows, data, offsets, lines, rules, phrases, marks, characters, out, ou
         bracketed = citations and somewhere & _SQUARE_BRACKET != 0
         kept = 0
         page = 0
+        last_word = first_word[row + 1]
+        sentence_end = next_end(found_words, first_word[row], last_word)
         for j in range(first_line[row], first_line[row + 1]):
             counts[0, i] += 1
             start = skip_space(text + line_starts[j], text + line_ends[j], characters)
@@ -350,6 +270,7 @@ def _edit(rows, data, offsets, lines, rules, phrases, marks, characters, out, ou
             line_end = line + (end - start)
             copy_bytes(line, start, end - start)
             found = _look(line, line_end, phrases) if somewhere != 0 else 0
+            removed = np.int64(0)
             if bracketed:
                 if found & _SQUARE_BRACKET != 0:
                     line_end, removed = _remove_citations(line, line_end, characters, marks)
@@ -370,7 +291,16 @@ def _edit(rows, data, offsets, lines, rules, phrases, marks, characters, out, ou
             if policy and found & _POLICY != 0:
                 counts[8, i] += 1
                 continue
-            counts[2, i] += _count_sentences(line, line_end, characters)
+            if removed > 0:
+                place = again_offsets[n_again]
+                copy_bytes(address_of(again_bytes, place), line, line_end - line)
+                again_offsets[n_again + 1] = place + (line_end - line)
+                again_rows[n_again] = i
+                n_again += 1
+            elif end > start:
+                span = start - text, end - text
+                sentences, sentence_end = count_sentences(text, span, found_words, sentence_end, last_word)
+                counts[2, i] += sentences
             if kept > 0:
                 store_byte(target, np.uint8(10))
             kept += 1
@@ -384,7 +314,7 @@ def _edit(rows, data, offsets, lines, rules, phrases, marks, characters, out, ou
                 store_byte(begin + q, load_byte(start + q))
         target = begin + (end - start)
         out_offsets[i + 1] = target - base
-    return target - base
+    return target - base, n_again
 
 
 def _places(words: tuple[bytes, ...]) -> tuple[tuple[tuple[int, int], ...], np.ndarray]:
@@ -426,8 +356,13 @@ def c4_lines(
     if it does not end in terminal punctuation, or had fewer than `min_words` words; it is looked
     at for "lorem ipsum"; "javascript" drops it; it is looked at for `{`; a policy phrase drops it. A number of -1
     switches its rule off. What drops a page is left to the caller (`lorem_ipsum`, `curly_bracket`, `sentences`).
+    Sentences follow the index's words; in lines that lost a citation, always our own words.
     """
     size = int(index.n_bytes.sum())
+    n_lines = int((index.split_lines.first[index.rows + 1] - index.split_lines.first[index.rows]).sum())
+    again_bytes = np.empty(size if citations else 0, dtype=np.uint8)
+    again_offsets = np.zeros(n_lines + 1, dtype=np.int64)
+    again_rows = np.empty(n_lines, dtype=np.int64)
     out = np.empty(size + _PADDING, dtype=np.uint8)
     out_offsets = np.zeros(len(index) + 1, dtype=np.int64)
     counts = np.zeros((len(COUNTS), len(index)), dtype=np.int64)
@@ -440,20 +375,34 @@ def c4_lines(
         javascript,
         policy,
     )
-    used = _edit(
+    used, n_again = _edit(
         index.rows,
         index.data,
         index.offsets,
         index.split_lines,
+        index.words,
         rules,
         _PHRASES,
         _MARKS,
         character_table(),
         out,
         out_offsets,
+        (again_bytes, again_offsets, again_rows),
         counts,
         pages,
     )
+    if n_again:
+        lines = string_array(again_bytes[: again_offsets[n_again]], again_offsets[: n_again + 1], pa.large_binary())
+        edited = c4_lines(
+            TextIndex.of(lines),
+            terminal_punctuation=False,
+            min_words=-1,
+            max_word_length=-1,
+            citations=False,
+            javascript=False,
+            policy=False,
+        )
+        np.add.at(counts[COUNTS.index("sentences")], again_rows[:n_again], edited.columns["sentences"])
     columns: dict[str, np.ndarray] = dict(zip(COUNTS, counts, strict=True))
     columns["lorem_ipsum"] = pages & _LOREM_IPSUM != 0
     columns["curly_bracket"] = pages & _CURLY_BRACKET != 0

@@ -119,12 +119,6 @@ def phrase_masks(typing_context: Any, address: Any) -> Any:
     return signature, generate
 
 
-@block_masks(2)
-def sentence_masks(builder: Any, block: Any) -> list[Any]:
-    """64 bytes at an address -> bit masks: `.`, `?` or `!`; the lead byte of any other mark (all are past U+0580)."""
-    return [equal(builder, block, ".?!"), within(builder, block, 0xD6, 0xF4)]
-
-
 @block_masks(1)
 def continuation_mask(builder: Any, block: Any) -> list[Any]:
     """64 bytes at an address -> bit mask of those that continue a code point."""
@@ -325,16 +319,32 @@ def bytes_as_word(address, count, limit):  # type: ignore[no-untyped-def]
     return word
 
 
+@intrinsic
+def _first_bytes(typing_context: Any, address: Any, count: Any) -> Any:
+    """The first `count` (0..16) of 16 bytes that can be read at an address, as two words, zeros above them."""
+    signature = types.UniTuple(types.uint64, 2)(types.intp, types.intp)
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        bytes_16, byte, place = ir.VectorType(ir.IntType(8), 16), ir.IntType(8), ir.IntType(32)
+        one = builder.insert_element(
+            ir.Constant(bytes_16, ir.Undefined), builder.trunc(arguments[1], byte), ir.Constant(place, 0)
+        )
+        counts = builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(place, 16), [0] * 16))
+        wanted = builder.icmp_unsigned("<", ir.Constant(bytes_16, list(range(16))), counts)
+        kept = builder.select(wanted, load(builder, arguments[0], bytes_16), ir.Constant(bytes_16, [0] * 16))
+        words = builder.bitcast(kept, ir.VectorType(WORD, 2))
+        halves = [builder.extract_element(words, ir.Constant(place, half)) for half in (0, 1)]
+        return context.make_tuple(builder, sig.return_type, halves)
+
+    return signature, generate
+
+
 @inlined
 def last_words(address, size, limit):  # type: ignore[no-untyped-def]
     """The `size` (0..16) bytes from `address` as two words, zeros above them."""
     if address + 16 > limit:
         return bytes_as_word(address, min(size, 8), limit), bytes_as_word(address + 8, size - 8, limit)
-    low = ALL >> np.uint64(64 - 8 * min(max(size, 1), 8))
-    high = ALL >> np.uint64(64 - 8 * min(max(size - 8, 1), 8))
-    low = low if size > 0 else ZERO
-    high = high if size > 8 else ZERO
-    return load_word(address) & low, load_word(address + 8) & high
+    return _first_bytes(address, size)
 
 
 @inlined

@@ -1,204 +1,239 @@
-"""Word n-gram shingles, MinHash signatures (Broder 1997), bands, and exact set similarity of candidate pairs.
+"""MinHash signatures of texts (Broder 1997), bands, and exact similarity of candidate pairs.
 
-A shingle is a 64-bit hash of n words in a row, after normalisation: lower case (one code point to one, all scripts),
-the typographic apostrophe as the plain one, punctuation and symbols dropped (words without letter or number, and the
-full stop of an abbreviation), contractions as one word (their pieces are found by case), whitespace irrelevant; numbers
-and accents stay. A minimum is over a * x + b mod 2^32, a odd (multiply-shift), of the
-shingle's mixed low half: the estimate's mean is the Jaccard similarity, its standard deviation sqrt(J (1 - J) / k).
-Signatures are ours alone: other libraries' cannot be compared with them.
+A minimum is that of a hash function of the low 32 bits of each shingle (curate.kernels.shingles), one of datasketch's
+two families by its own numbers from a seed (curate.kernels.minima), so that a signature is bit for bit what
+`datasketch.MinHash` of that scheme makes of the same shingles. The share of equal minima has the mean J, the Jaccard
+similarity, and the standard deviation sqrt(J (1 - J) / k); sets of many millions of shingles look more alike than they
+are, as 32 bits are then not enough. All is done a text at a time, in scratch that the next text takes over.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 import pyarrow as pa
 
-from curate.kernels.characters import character_table, lower_case_of
-from curate.kernels.compile import inlined, kernel, part
-from curate.kernels.hashing import combine, hash_lower_ascii, hash_range, mix
-from curate.kernels.memory import address_of, code_point, load_byte, load_uint32, store_byte
+from curate.kernels.characters import character_table
+from curate.kernels.compile import kernel, part
+from curate.kernels.hashing import combine, mix
+from curate.kernels.memory import address_of, leading_zeros
+from curate.kernels.minima import LANES, lowest_affine32, lowest_legacy
 from curate.kernels.ratio import ratio
-from curate.kernels.text_index import TextIndex
-from curate.kernels.words import LETTER_OR_NUMBER, NOT_ASCII
+from curate.kernels.shingles import Unit, room_for, scratch_for, shingles_of
+from curate.kernels.strings import string_buffers
+
+Scheme = Literal["affine32", "legacy"]
+"""datasketch's names: its default since version 2, and all that it had before."""
 
 EMPTY = np.uint32(0xFFFFFFFF)
 """Every minimum of a document without shingles."""
 
-_BASE = np.uint64(0x5851F42D4C957F2D)
-_TILE = 8
+_STRIP = 1024
+"""Shingles whose minima are taken together: few enough for the first level of the cache"""
+_MERSENNE_PRIME = np.uint64(2**61 - 1)
+
+
+@dataclass(frozen=True)
+class HashFunctions:
+    """k hash functions from 32 to 32 bits, as `datasketch.MinHash(num_perm=k, seed=seed, scheme=scheme)` has them."""
+
+    count: int
+    scheme: Scheme
+    multipliers: np.ndarray
+    """uint32[...], or uint64[...] for `legacy`: a multiple of 16, those beyond `count` unused"""
+    addends: np.ndarray
+    """As the multipliers"""
+
+    @classmethod
+    def of(cls, count: int, *, seed: int, scheme: Scheme = "affine32") -> HashFunctions:
+        """The functions of a seed, 0 to 2^32 - 1."""
+        generator = np.random.RandomState(seed)
+        if scheme == "affine32":
+            multipliers = generator.randint(0, 2**31, count, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
+            addends = generator.randint(0, 2**32, count, dtype=np.uint32)
+        else:
+            drawn = [
+                (
+                    generator.randint(1, _MERSENNE_PRIME, dtype=np.uint64),
+                    generator.randint(0, _MERSENNE_PRIME, dtype=np.uint64),
+                )
+                for _ in range(count)
+            ]
+            multipliers, addends = np.array(drawn, dtype=np.uint64).reshape(count, 2).T
+        padding = (0, -count % LANES)
+        return cls(count, scheme, np.pad(multipliers, padding), np.pad(addends, padding))
 
 
 @part
-def _store_lower(start, end, target, characters):  # type: ignore[no-untyped-def]
-    """Write the lower case of [start, end) to `target` as UTF-8, up to 3 bytes for 1; returns the address after it."""
-    while start < end:
-        point, size = code_point(start, end)
-        start += size
-        point = 0x27 if point == 0x2019 else lower_case_of(characters, point)
-        if point < 0x80:
-            store_byte(target, np.uint8(point))
-            target += 1
-        elif point < 0x800:
-            store_byte(target, np.uint8(0xC0 | (point >> 6)))
-            store_byte(target + 1, np.uint8(0x80 | (point & 0x3F)))
-            target += 2
-        elif point < 0x10000:
-            store_byte(target, np.uint8(0xE0 | (point >> 12)))
-            store_byte(target + 1, np.uint8(0x80 | ((point >> 6) & 0x3F)))
-            store_byte(target + 2, np.uint8(0x80 | (point & 0x3F)))
-            target += 3
-        else:
-            store_byte(target, np.uint8(0xF0 | (point >> 18)))
-            store_byte(target + 1, np.uint8(0x80 | ((point >> 12) & 0x3F)))
-            store_byte(target + 2, np.uint8(0x80 | ((point >> 6) & 0x3F)))
-            store_byte(target + 3, np.uint8(0x80 | (point & 0x3F)))
-            target += 4
-    return target
-
-
-@inlined
-def _continues(address, size):  # type: ignore[no-untyped-def]
-    """Whether a word is the second piece of a contraction, as `'s`, `’ll` and `n't` are."""
-    at = address + (size > 2 and load_byte(address) | 32 == 110)
-    return load_byte(at) == 39 or (
-        size > 3 and load_byte(at) == 0xE2 and load_byte(at + 1) == 0x80 and load_byte(at + 2) == 0x99
-    )
-
-
-@inlined
-def _after_contraction(text, j, last, places):  # type: ignore[no-untyped-def]
-    """The word after word j and the pieces of a contraction that follow it.
-
-    `places` are the addresses of the words' starts, ends and flags: handed over as arrays, they would be counted as
-    references for every word, which takes longer than all else here.
-    """
-    starts, ends, flags = places
-    j += 1
-    while j < last:
-        start = load_uint32(starts + 4 * j)
-        if start != load_uint32(ends + 4 * (j - 1)) or load_byte(flags + j) & LETTER_OR_NUMBER == 0:
-            break
-        if not _continues(text + start, np.int64(load_uint32(ends + 4 * j)) - np.int64(start)):
-            break
-        j += 1
-    return j
-
-
-@kernel
-def _shingles(rows, data, offsets, words, n, characters):  # type: ignore[no-untyped-def]
-    first_word, starts, ends, _, flags = words
-    limit = address_of(data, data.shape[0])
-    places = (address_of(starts, 0), address_of(ends, 0), address_of(flags, 0))
-    shingle_offsets = np.zeros(rows.shape[0] + 1, np.int64)
-    most = longest = 0
-    for i in range(rows.shape[0]):
-        text = address_of(data, offsets[rows[i]])
-        used = 0
-        j, last = first_word[rows[i]], first_word[rows[i] + 1]
-        while j < last:
-            after = _after_contraction(text, j, last, places)
-            used += (flags[j] & LETTER_OR_NUMBER) != 0
-            longest = max(longest, np.int64(ends[after - 1]) - np.int64(starts[j]))
-            j = after
-        most = max(most, used)
-        shingle_offsets[i + 1] = shingle_offsets[i] + (max(used - n + 1, 1) if used > 0 else 0)
-    hashes = np.empty(shingle_offsets[rows.shape[0]], np.uint64)
-    normal = np.empty(most, np.uint64)  # hashes of a text's normalised words
-    lowered = np.empty(3 * longest + 8, np.uint8)  # one byte of invalid UTF-8 becomes three
-    lowered_start, lowered_limit = address_of(lowered, 0), address_of(lowered, lowered.shape[0])
-    leaving = np.uint64(1)
-    for _ in range(n - 1):
-        leaving *= _BASE
-    for i in range(rows.shape[0]):
-        row = rows[i]
-        text = address_of(data, offsets[row])
-        used = 0
-        j, last = first_word[row], first_word[row + 1]
-        while j < last:
-            after = _after_contraction(text, j, last, places)
-            flag = flags[j]
-            start, size = text + starts[j], np.int64(ends[after - 1]) - np.int64(starts[j])
-            for piece in range(j + 1, after):
-                flag |= flags[piece]
-            real = flags[j] & LETTER_OR_NUMBER != 0
-            j = after
-            if not real:
-                continue
-            if size > 1 and load_byte(start + size - 1) == 46:
-                size -= 1
-            if flag & NOT_ASCII == 0:
-                normal[used] = hash_lower_ascii(start, size, limit)
+def _lower_minima(hashes, count, functions, strip, minima):  # type: ignore[no-untyped-def]
+    """Lower the minima (a row of uint32, as long as the functions) to those of a text's shingles."""
+    affine, multipliers, addends = functions
+    for start in range(0, count, _STRIP):
+        some = min(count - start, _STRIP)
+        for j in range(some):
+            x = np.uint32(hashes[start + j])
+            if affine:  # the finaliser of 32-bit MurmurHash3; Numba widens uint32 arithmetic: cast back each time
+                x = np.uint32((x ^ (x >> np.uint32(16))) * np.uint32(0x85EBCA6B))
+                x = np.uint32((x ^ (x >> np.uint32(13))) * np.uint32(0xC2B2AE35))
+                x = np.uint32(x ^ (x >> np.uint32(16)))
+            strip[j] = x
+        for p in range(0, minima.shape[0], LANES):
+            a, b, lowest = address_of(multipliers, p), address_of(addends, p), address_of(minima, p)
+            if affine:
+                lowest_affine32(address_of(strip, 0), some, a, b, lowest)
             else:
-                end = _store_lower(start, start + size, lowered_start, characters)
-                normal[used] = hash_range(lowered_start, end - lowered_start, lowered_limit)
-            used += 1
-        state = np.uint64(0)
-        shingle = shingle_offsets[i]
-        for j in range(used):
-            if j >= n:
-                state -= normal[j - n] * leaving
-            state = state * _BASE + normal[j]
-            if j >= n - 1 or j == used - 1:
-                hashes[shingle] = mix(state)
-                shingle += 1
-    return shingle_offsets, hashes, lowered
+                lowest_legacy(address_of(strip, 0), some, a, b, lowest)
 
 
-def shingles(texts: TextIndex | pa.Array, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets int64[d + 1] and hashes uint64[...] of each document's word n-grams, in order, repeats included.
+@part
+def _sift(hashes, root, count):  # type: ignore[no-untyped-def]
+    """Let a hash sink in a heap whose greatest one is on top."""
+    held = hashes[root]
+    while 2 * root + 1 < count:
+        child = 2 * root + 1
+        child += child + 1 < count and hashes[child + 1] > hashes[child]
+        if hashes[child] <= held:
+            break
+        hashes[root] = hashes[child]
+        root = child
+    hashes[root] = held
 
-    A document with fewer than n words (punctuation not counted) has one shingle of them all; without words it has none.
+
+@part
+def _sort(hashes, count, counts, out):  # type: ignore[no-untyped-def]
+    """Sort hashes into `out`: into as many buckets as there are hashes by their highest bits, then by insertion.
+
+    Hashes are as good as random, so that a bucket holds one or two different ones; if a text was made to break that,
+    a heap takes over. (Numba's own sort would cost a user two seconds to compile.)
     """
-    if n < 1:
-        raise ValueError(f"A shingle has at least one word, not {n}.")
-    index = texts if isinstance(texts, TextIndex) else TextIndex.of(texts)
-    offsets, hashes, _ = _shingles(index.rows, index.data, index.offsets, index.words, n, character_table())
-    return offsets, hashes
+    if count < 2:
+        for j in range(count):
+            out[j] = hashes[j]
+        return
+    bits = 64 - leading_zeros(np.uint64(count - 1))
+    shift = np.uint64(64 - bits)
+    for bucket in range((1 << bits) + 1):
+        counts[bucket] = 0
+    for j in range(count):
+        counts[np.int64(hashes[j] >> shift) + 1] += 1
+    for bucket in range(1 << bits):
+        counts[bucket + 1] += counts[bucket]
+    for j in range(count):
+        bucket = np.int64(hashes[j] >> shift)
+        out[counts[bucket]] = hashes[j]
+        counts[bucket] += 1
+    moves = 0
+    for j in range(1, count):
+        held, place = out[j], j
+        while place > 0 and out[place - 1] > held:
+            out[place] = out[place - 1]
+            place -= 1
+        out[place] = held
+        moves += j - place
+        if moves > 16 * count:
+            break
+    if moves > 16 * count:
+        for root in range(count // 2 - 1, -1, -1):
+            _sift(out, root, count)
+        for last in range(count - 1, 0, -1):
+            out[0], out[last] = out[last], out[0]
+            _sift(out, np.int64(0), last)
 
 
-def permutations(k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Multipliers (odd) and addends of k hash functions, uint32[k] each, from a seed."""
-    generator = np.random.default_rng(seed)
-    multipliers = generator.integers(0, 2**32, size=k, dtype=np.uint32) | np.uint32(1)
-    return multipliers, generator.integers(0, 2**32, size=k, dtype=np.uint32)
+@part
+def _drop_repeats(hashes, count):  # type: ignore[no-untyped-def]
+    """Keep one of each of sorted hashes; returns how many there are."""
+    kept = np.int64(0)
+    for j in range(count):
+        if j == 0 or hashes[j] != hashes[j - 1]:
+            hashes[kept] = hashes[j]
+            kept += 1
+    return kept
 
 
 @kernel
-def _signatures(offsets, hashes, multipliers, addends, minima):  # type: ignore[no-untyped-def]
-    k = multipliers.shape[0]
-    tile = np.empty(_TILE, np.uint32)
-    for i in range(minima.shape[0]):
-        row = minima[i]
-        for p in range(k):
-            row[p] = EMPTY
-        for start in range(offsets[i], offsets[i + 1], _TILE):
-            last = offsets[i + 1] - 1
-            for q in range(_TILE):  # a tile that is not full repeats the last shingle, which changes no minimum
-                tile[q] = np.uint32(mix(hashes[min(start + q, last)]))
-            x0, x1, x2, x3 = tile[0], tile[1], tile[2], tile[3]
-            x4, x5, x6, x7 = tile[4], tile[5], tile[6], tile[7]
-            for p in range(k):  # Numba widens uint32 arithmetic: cast each product back
-                a, b = multipliers[p], addends[p]
-                v0, v1 = np.uint32(a * x0 + b), np.uint32(a * x1 + b)
-                v2, v3 = np.uint32(a * x2 + b), np.uint32(a * x3 + b)
-                v4, v5 = np.uint32(a * x4 + b), np.uint32(a * x5 + b)
-                v6, v7 = np.uint32(a * x6 + b), np.uint32(a * x7 + b)
-                low = min(min(min(v0, v1), min(v2, v3)), min(min(v4, v5), min(v6, v7)))
-                row[p] = min(row[p], low)
+def _sketch(data, offsets, cut, characters, scratch, functions, wants, results):  # type: ignore[no-untyped-def]
+    """Fill the results; returns where each text's set begins."""
+    shingle_scratch, hashes, counts, strip, row = scratch
+    with_minima, with_sets = wants
+    minima, digests, sizes, sets = results
+    found = np.zeros(offsets.shape[0], np.int64)
+    limit = address_of(data, data.shape[0])
+    for i in range(offsets.shape[0] - 1):
+        text, size = address_of(data, offsets[i]), offsets[i + 1] - offsets[i]
+        count = shingles_of(text, size, limit, cut, characters, shingle_scratch, hashes)
+        if with_minima:
+            for p in range(row.shape[0]):
+                row[p] = EMPTY
+            _lower_minima(hashes, count, functions, strip, row)
+            for p in range(minima.shape[1]):
+                minima[i, p] = row[p]
+        own = hashes
+        if with_sets:
+            own = sets[found[i] :]
+            _sort(hashes, count, counts, own)
+            count = _drop_repeats(own, count)
+            found[i + 1] = found[i] + count
+        one = other = np.uint64(0)
+        for j in range(count):
+            one += own[j]
+            other += mix(own[j])
+        digests[i, 0], digests[i, 1] = one, other
+        sizes[i] = count
+    return found
 
 
-def signatures(offsets: np.ndarray, hashes: np.ndarray, permutations: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """uint32[d, k]: the minima of each document's shingles under k hash functions; all EMPTY without shingles."""
-    multipliers, addends = (np.ascontiguousarray(seeds, dtype=np.uint32) for seeds in permutations)
-    minima = np.empty((len(offsets) - 1, len(multipliers)), dtype=np.uint32)
-    _signatures(
-        np.ascontiguousarray(offsets, dtype=np.int64),
-        np.ascontiguousarray(hashes, dtype=np.uint64),
-        multipliers,
-        addends,
-        minima,
+@dataclass(frozen=True)
+class Sketches:
+    """What the shingles of d texts come to."""
+
+    sizes: np.ndarray
+    """int64[d]: distinct shingles, or all of them where sets were not asked for"""
+    digests: np.ndarray
+    """uint64[d, 2]: 128 bits, equal for equal sets of shingles; without sets, for the same shingles as often"""
+    minima: np.ndarray
+    """uint32[d, k]; k is 0 without functions"""
+    offsets: np.ndarray
+    """int64[d + 1]: where each text's set begins"""
+    sets: np.ndarray
+    """uint64[...]: each text's distinct shingles, in ascending order; nothing where sets were not asked for"""
+
+
+def sketches(
+    texts: pa.Array, n: int, *, unit: Unit = "words", functions: HashFunctions | None = None, sets: bool = False
+) -> Sketches:
+    """Signatures by the functions, if given, and sets of shingles, if wanted, of an Arrow array of (large) strings.
+
+    A text of fewer than n words (characters) is one shingle of them all.
+    """
+    data, offsets = string_buffers(texts)
+    lengths, count = np.diff(offsets), len(offsets) - 1
+    room = room_for(lengths, unit)
+    longest = int(room.max(initial=0))
+    used = functions or HashFunctions.of(1, seed=0)
+    minima = np.empty((count, functions.count if functions else 0), dtype=np.uint32)
+    digests, sizes = np.empty((count, 2), dtype=np.uint64), np.empty(count, dtype=np.int64)
+    held = np.empty(int(room.sum()) if sets else 0, dtype=np.uint64)  # what is not written takes no memory
+    scratch = (
+        scratch_for(lengths, unit),
+        np.empty(longest, dtype=np.uint64),
+        np.empty(2 * longest + 2 if sets else 0, dtype=np.uint32),
+        np.empty(_STRIP, dtype=np.uint32),
+        np.empty(len(used.multipliers), dtype=np.uint32),
     )
-    return minima
+    found = _sketch(
+        data,
+        offsets,
+        (n, unit == "characters", True),
+        character_table(),
+        scratch,
+        (used.scheme == "affine32", used.multipliers, used.addends),
+        (functions is not None, sets),
+        (minima, digests, sizes, held),
+    )
+    return Sketches(sizes, digests, minima, found, held[: found[-1]].copy())  # the rest of its room goes back
 
 
 @kernel
@@ -221,28 +256,6 @@ def band_keys(signatures: np.ndarray, bands: int, rows: int) -> np.ndarray:
     keys = np.empty((len(signatures), bands), dtype=np.uint64)
     _band_keys(np.ascontiguousarray(signatures, dtype=np.uint32), rows, keys)
     return keys
-
-
-@kernel
-def _sorted_unique(offsets, hashes):  # type: ignore[no-untyped-def]
-    unique_offsets = np.zeros(offsets.shape[0], np.int64)
-    n = 0
-    for i in range(offsets.shape[0] - 1):
-        part = hashes[offsets[i] : offsets[i + 1]]
-        part.sort()
-        for j in range(offsets[i], offsets[i + 1]):
-            if j == offsets[i] or hashes[j] != hashes[n - 1]:
-                hashes[n] = hashes[j]
-                n += 1
-        unique_offsets[i + 1] = n
-    return unique_offsets, n
-
-
-def sorted_unique(offsets: np.ndarray, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each document's shingles as a sorted set: new offsets int64[d + 1] and hashes uint64[...]."""
-    hashes = np.array(hashes, dtype=np.uint64)
-    unique_offsets, n = _sorted_unique(np.ascontiguousarray(offsets, dtype=np.int64), hashes)
-    return unique_offsets, hashes[:n]
 
 
 @kernel

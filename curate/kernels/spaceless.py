@@ -3,7 +3,8 @@
 UAX #29 has no dictionary: a segment there is one letter with its marks (a run of Katakana stays whole). Counts of words
 are therefore taken as segments / `segments_per_word`, a number that each language's profile states, and a stop word is
 looked for as a run of segments that touch. A segment belongs here by its first character: see `_SPACELESS`.
-Costs one more pass over the words, only for documents whose profile asks.
+Their tokenizers cut at every mark, so that a URL or Markdown is many words where ours are one: see `mark_cuts`.
+Costs two more passes over the words, only for documents whose profile asks.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from curate.kernels.compile import inlined, kernel
-from curate.kernels.memory import address_of, code_point
+from curate.kernels.memory import address_of, code_point, load_byte
 from curate.kernels.text_index import TextIndex
-from curate.kernels.words import LETTER, NOT_ASCII
+from curate.kernels.words import LETTER, NOT_ASCII, NOT_PUNCTUATION
 
 _BUCKETS = 256
 
@@ -97,3 +98,44 @@ def spaceless(index: TextIndex, *, runs: Sequence[str] = ()) -> tuple[np.ndarray
     counts = np.empty((2, len(index)), dtype=np.int64)
     _spaceless(index.rows, index.data, index.offsets, index.words, bucket_first, run_first, run_hashes, counts)
     return counts[0], counts[1]
+
+
+@kernel
+def _mark_cuts(rows, data, offsets, words, counts):  # type: ignore[no-untyped-def]
+    first_word, starts, ends, _, flags = words
+    for i in range(rows.shape[0]):
+        text = address_of(data, offsets[rows[i]])
+        for j in range(first_word[rows[i]], first_word[rows[i] + 1]):
+            runs = lettered = marks = 0
+            in_run = has_letter = False
+            for at in range(np.int64(starts[j]), np.int64(ends[j])):
+                byte = load_byte(text + at)
+                letter = byte > 127 or 97 <= byte | 32 <= 122
+                if letter or 48 <= byte <= 57:
+                    has_letter &= in_run
+                    runs += not in_run
+                    lettered += letter and not has_letter
+                    has_letter |= letter
+                    in_run = True
+                else:
+                    marks += 1
+                    in_run = False
+            if marks == 0 or marks + runs == 1:
+                continue
+            counts[0, i] += marks + runs - 1
+            if flags[j] & NOT_PUNCTUATION != 0:
+                counts[1, i] += runs - 1
+                counts[3, i] += marks
+            if flags[j] & LETTER != 0:
+                counts[2, i] += lettered - 1
+
+
+def mark_cuts(index: TextIndex) -> np.ndarray:
+    """int64[4, len(index)]: what changes where words are cut around each ASCII byte that is no letter or digit.
+
+    More words; more of those that are not pure symbols; more of those with a letter; characters (the marks) that no
+    longer belong to words that are not pure symbols.
+    """
+    counts = np.zeros((4, len(index)), dtype=np.int64)
+    _mark_cuts(index.rows, index.data, index.offsets, index.words, counts)
+    return counts

@@ -414,7 +414,7 @@ def find_words(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, ...]:
     space = np.empty(8 + 5 * (longest // BLOCK + 2), dtype=np.uint64)  # a spare block, and five masks of a text
     first_word, code_points = np.zeros(texts + 1, dtype=np.int64), np.empty(texts, dtype=np.int64)
     room = 64 + int(_ROOM_PER_BYTE * int(offsets[-1] - offsets[0]))
-    words = [np.empty(room, dtype=kind) for kind in (np.uint32, np.uint32, np.uint64, np.uint8)]
+    words = _arrays(room)
     tables = (character_table(), exception_table())
     done = 0
     while True:
@@ -423,14 +423,19 @@ def find_words(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, ...]:
             break
         found = first_word[done]
         room = 8 + max(int(found) + needed, 2 * room)
-        words = [_with_room(array, found, room) for array in words]
+        larger = _arrays(room)
+        for new, old in zip(larger, words, strict=True):
+            new[:found] = old[:found]
+        words = larger
     return (first_word, *(array[: first_word[-1]] for array in words), code_points)
 
 
-def _with_room(array: np.ndarray, used: int, room: int) -> np.ndarray:
-    larger = np.empty(room, dtype=array.dtype)
-    larger[:used] = array[:used]
-    return larger
+def _arrays(room: int) -> tuple[np.ndarray, ...]:
+    """Starts, ends, hashes and flags of some words, in one block of memory: so the allocator gives the next batch the
+    same one, where it would return several to the system, and pages that are new cost more than what is written."""
+    memory = np.empty(17 * room, dtype=np.uint8)
+    hashes, positions = memory[: 8 * room].view(np.uint64), memory[8 * room : 16 * room].view(np.uint32)
+    return positions[:room], positions[room:], hashes, memory[16 * room :]
 
 
 @kernel

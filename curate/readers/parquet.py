@@ -261,10 +261,11 @@ def _pieces(batch: pa.RecordBatch, limit: int) -> Iterator[tuple[pa.RecordBatch,
             continue
         sizes = pc.fill_null(pc.binary_length(column.dictionary), 0)
         each = pc.fill_null(sizes.take(column.indices), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-        for row in np.flatnonzero(each > limit).tolist():
-            oversized[row] = _oversize(field.name, int(each[row]), limit)
-        values = pc.if_else(pc.greater(sizes, limit), None, column.dictionary)
-        batch = batch.set_column(place, field.name, pa.DictionaryArray.from_arrays(column.indices, values))
+        if (each > limit).any():
+            for row in np.flatnonzero(each > limit).tolist():
+                oversized[row] = _oversize(field.name, int(each[row]), limit)
+            values = pc.if_else(pc.greater(sizes, limit), None, column.dictionary)
+            batch = batch.set_column(place, field.name, pa.DictionaryArray.from_arrays(column.indices, values))
         total += np.where(each > limit, 0, each)
     start = 0
     sums = np.cumsum(total)

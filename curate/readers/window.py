@@ -1,18 +1,18 @@
 """A window that moves forward over the decompressed bytes of a file, and knows where they are stored.
 
-gzip is read member by member (zlib), so that each byte's stored offset is known and, when a member is broken, reading
-can go on at the next one. zstd (zstandard) and lz4 (pyarrow) have no such way back: what follows damage is lost as one
-range, and their offsets count decompressed bytes. No more than what is asked for is decompressed: a bomb costs time,
-not memory, and `work` bounds the time that damaged bytes can cost by reading them again. A window may start in the
-middle of a plain or gzip file, where a piece of it starts.
+gzip is read member by member, so that each byte's stored offset is known and, when a member is broken, reading can go
+on at the next one (zlib-ng: half of zlib's time, the same errors at the same bytes). zstd (zstandard) and lz4 (pyarrow)
+have no such way back: what follows damage is lost as one range, and their offsets count decompressed bytes. No more
+than what is asked for is decompressed: a bomb costs time, not memory, and `work` bounds the time that damaged bytes can
+cost by reading them again. A window may start in the middle of a plain or gzip file, where a piece of it starts.
 """
 
-import zlib
 from collections import deque
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 import zstandard
+from zlib_ng import zlib_ng
 
 GZIP_MAGIC = b"\x1f\x8b\x08"
 MAGICS = {GZIP_MAGIC: "gzip", b"\x04\x22\x4d\x18": "lz4", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -25,6 +25,7 @@ ZSTD_STEP = 1 << 10
 ZSTD_MAX_WINDOW = 128 << 20
 MAX_MEMBERS = 1 << 16
 """Most member starts remembered for the bytes in the window; beyond, an offset names an earlier member."""
+_BROKEN_GZIP = cast(type[Exception], zlib_ng.error)
 REREAD_FACTOR, REREAD_BYTES = 4, 256 << 20
 """How many bytes may be read again because of damage: this factor times the file, and at least this many."""
 
@@ -72,7 +73,7 @@ class Window:
         self._members: deque[tuple[int, int]] = deque([(start, start)])
         self._newest = start  # stored start of the member that is being decompressed
         self._input = b""
-        self._inflater: zlib._Decompress | None = None
+        self._inflater: zlib_ng._Decompress | None = None
         self._ended = False
         file.seek(start)
         self._lz4 = pa.CompressedInputStream(file, "lz4") if self.codec == "lz4" else None
@@ -228,7 +229,7 @@ class Window:
                 piece = self._file.read(left)
                 self._stored += len(piece)
                 self._append(piece)
-        except (OSError, EOFError, pa.ArrowException, zlib.error, zstandard.ZstdError) as error:
+        except (OSError, EOFError, pa.ArrowException, _BROKEN_GZIP, zstandard.ZstdError) as error:
             start = self._newest if self.codec == "gzip" else self._place + len(self._buffer)
             kind = self.codec if self.codec != "plain" else "file"
             self._damaged(f"the {kind} stream is broken ({' '.join(str(error).split())[:200]})", start)
@@ -252,11 +253,11 @@ class Window:
                 self._damaged("no gzip member starts here", start)
                 return
             self._begin_member(start)
-            self._inflater = zlib.decompressobj(wbits=31)
-        before = self._inflater.copy()
+            self._inflater = zlib_ng.decompressobj(wbits=31)
+        before = self._inflater.copy()  # type: ignore[attr-defined]  # its stubs leave it out
         try:
             piece = self._inflater.decompress(self._input, count)
-        except zlib.error:
+        except _BROKEN_GZIP:
             self._salvage(before, count)
             raise
         self._buffer += piece
@@ -265,12 +266,12 @@ class Window:
         else:
             self._input = self._inflater.unconsumed_tail
 
-    def _salvage(self, inflater: "zlib._Decompress", count: int) -> None:
-        """The bytes before the damage, which zlib does not give when it finds damage in the same call."""
+    def _salvage(self, inflater: "zlib_ng._Decompress", count: int) -> None:
+        """The bytes before the damage, which it does not give when it finds damage in the same call."""
         for start in range(0, len(self._input), 256):
             try:
                 self._buffer += inflater.decompress(self._input[start : start + 256], count)
-            except zlib.error:
+            except _BROKEN_GZIP:
                 return
             if inflater.eof or inflater.unconsumed_tail:
                 return
@@ -318,6 +319,6 @@ class Window:
     @staticmethod
     def _starts_with(member: bytes, expected: bytes) -> bool:
         try:
-            return zlib.decompressobj(wbits=31).decompress(member, len(expected)) == expected
-        except zlib.error:
+            return zlib_ng.decompressobj(wbits=31).decompress(member, len(expected)) == expected
+        except _BROKEN_GZIP:
             return False

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from curate.report.clusters_section import CLUSTERS_NOTE, largest_clusters
 from curate.report.content import DatasetContent
 from curate.report.document_sections import duplicates, samples
 from curate.report.elements import aside, cell, code, folded, head, name_of, note, number, row, table
@@ -49,6 +50,7 @@ def curation_section(datasets: Sequence[DatasetContent], looks: dict[str, Style]
             _part("Signals and thresholds", _HISTOGRAM_NOTE, _histograms(datasets)),
             _part("Dropped documents by rule", _SAMPLE_NOTE, samples(datasets)),
             _part("Duplicates and their survivors", _DUPLICATE_NOTE, duplicates(datasets)),
+            _part("Largest clusters of duplicates", CLUSTERS_NOTE, largest_clusters(datasets)),
             _part("Failures and ignored records", "", _failures(datasets)),
             _part("Artifacts", "Models that recipes made on the way.", _artifacts(datasets)),
         ]

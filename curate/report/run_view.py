@@ -11,7 +11,7 @@ from rich.text import Text
 
 from curate.engine.run_state import RunState, StageState, Trouble
 from curate.report.markup import middled, shortened, visible
-from curate.report.numbers import compact, count, duration, share, size
+from curate.report.numbers import compact, count, digits, duration, share, size
 
 WIDE = 110
 """Columns from which the table has all its figures."""
@@ -37,7 +37,7 @@ MARKS = {
 def run_screen(state: RunState, *, width: int, failures: int = 3) -> Group:
     """Everything about a run: head, stages with bars, rates, rules, what went wrong."""
     shown: list[RenderableType] = [_head(state), _stages(state, width)]
-    shown += [line for line in (_rates(state), _rules(state, width)) if line is not None]
+    shown += [line for line in (_rates(state), _rules(state, width), _clusters(state)) if line is not None]
     shown += [Text.assemble(("training ", "dim"), words(name, 40)) for name, how in state.artifacts if how == "running"]
     return Group(*shown, *_troubles(state, failures))
 
@@ -173,6 +173,17 @@ def _rules(state: RunState, width: int) -> Text | None:
             lines.append(Text("       "))
         lines[-1].append("  ").append_text(rule)
     return Text("\n").join(lines) if lines else None
+
+
+def _clusters(state: RunState) -> Text | None:
+    """`largest cluster  minhash: 12,345 documents, similar from 0.0125`; a chain of weak matches shows here."""
+    said = [
+        f"{middled(visible(stage.label), 40)}: {count(stage.largest_cluster[0])} documents, similar from "
+        f"{digits(stage.largest_cluster[1], 3)}"
+        for stage in state.stages
+        if stage.largest_cluster
+    ]
+    return Text.assemble(("largest cluster  ", "dim"), ", ".join(said)) if said else None
 
 
 def _troubles(state: RunState, most: int) -> list[Text]:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pytest
 
-from curate.dedup.corpus import Keep
 from curate.dedup.exact import Exact
+from curate.dedup.keep import Keep
 from curate.dedup.normalise import normalised_texts, normalised_urls
 from curate.documents import DOCUMENT_SCHEMA, PAGE_SCHEMA, Batch
 from curate.errors import InputError, MismatchError
@@ -106,3 +106,64 @@ def test_partials_by_text_and_by_address_do_not_mix() -> None:
     partial = Exact(by="url").map(iter([documents([{"id": "a", "text": "x"}])]))
     with pytest.raises(MismatchError, match="part 0"):
         Exact(by="text").reduce([partial])
+
+
+COLUMNS = pa.schema(
+    [
+        *DOCUMENT_SCHEMA,
+        pa.field("isbn", pa.int64()),
+        pa.field("score", pa.float32()),
+        pa.field("day", pa.date32()),
+        pa.field("tags", pa.list_(pa.string())),
+    ]
+)
+
+
+def kept_by(columns: list[str], rows: list[dict[str, object]], schema: pa.Schema = COLUMNS) -> list[str]:
+    batch = documents([{"id": f"d{i}"} | row for i, row in enumerate(rows)], schema)
+    return Exact(by={"columns": columns}).process(batch).batch.ids.to_pylist()  # type: ignore[arg-type]
+
+
+def test_documents_with_the_same_values_in_all_columns_are_the_same() -> None:
+    rows: list[dict[str, object]] = [
+        {"source": "a", "isbn": 1},
+        {"source": "a", "isbn": 1},
+        {"source": "a", "isbn": 2},
+        {"source": "A", "isbn": 1},
+        {"source": None, "isbn": 1},
+        {"source": None, "isbn": 1},
+        {"source": "a", "isbn": None},
+        {"source": "", "isbn": 1},
+        {"source": "", "isbn": 1},
+    ]
+    assert kept_by(["source", "isbn"], rows) == ["d0", "d2", "d3", "d4", "d5", "d6", "d7"]
+    assert kept_by(["isbn", "source"], rows) == ["d0", "d2", "d3", "d4", "d5", "d6", "d7"]
+    assert kept_by(["isbn"], rows) == ["d0", "d2", "d6"]
+    assert kept_by(["source", "url"], [{"source": "ab", "url": "c"}, {"source": "a", "url": "bc"}]) == ["d0", "d1"]
+
+
+def test_nothing_is_no_number_and_equals_nothing() -> None:
+    scores = [float("nan"), float("nan"), 0.0, -0.0, 0.5]
+    assert kept_by(["score"], [{"score": score} for score in scores]) == ["d0", "d1", "d2", "d4"]
+    assert kept_by(["day"], [{"day": 1}, {"day": 1}, {"day": 2}]) == ["d0", "d2"]
+
+
+def test_a_value_matches_its_own_type_only_over_parts_of_other_schemas() -> None:
+    def part(kind: pa.DataType, value: object) -> list[Batch]:
+        schema = pa.schema([pa.field("id", pa.string()), pa.field("text", pa.string()), pa.field("key", kind)])
+        return [documents([{"id": str(kind), "text": "x", "key": value}], schema)]
+
+    parts = [part(pa.int64(), 1), part(pa.int32(), 1), part(pa.string(), "1"), part(pa.float64(), 1.0)]
+    step = Exact(by={"columns": ["key"]})  # type: ignore[arg-type]
+    state = step.reduce([step.map(iter(own)) for own in parts])
+    assert [told.column("survivor")[0].as_py() for told in state.parts] == ["int32", None, None, None]
+
+
+def test_columns_that_are_not_there_or_cannot_be_compared_are_refused() -> None:
+    with pytest.raises(InputError, match="'isbm', which these documents do not have; they have id, text"):
+        kept_by(["isbm"], [{"isbn": 1}])
+    with pytest.raises(InputError, match="'tags': it holds list"):
+        kept_by(["tags"], [{"tags": ["x"]}])
+    partial = Exact(by={"columns": ["isbn"]}).map(iter([documents([{"id": "a"}], COLUMNS)]))  # type: ignore[arg-type]
+    with pytest.raises(MismatchError, match="part 0"):
+        Exact(by={"columns": ["source"]}).reduce([partial])  # type: ignore[arg-type]

@@ -167,13 +167,18 @@ def test_survivors_do_not_depend_on_the_order_and_number_of_parts(seed: int, gua
     step = step_of(keep="longest", require_similar_to_survivor=guard, reach=3)
     order = list(range(len(texts)))
     whole, _ = decided(step, [[batch_of(texts)]])
-    told = {row["id"]: row for row in whole.to_pylist()}
+    told = {row["id"]: row for row in whole.drop_columns("survivor_part").to_pylist()}
     for _ in range(3):
         rng.shuffle(order)
         shuffled = batch_of([texts[i] for i in order], [f"d{i:05}" for i in order])
         parts = cut(shuffled, [rng.randint(0, len(texts)) for _ in range(rng.randint(0, 5))])
         table, _ = decided(step, parts)
-        assert {row["id"]: row for row in table.to_pylist()} == told
+        assert {row["id"]: row for row in table.drop_columns("survivor_part").to_pylist()} == told
+        part_of = {
+            name: number for number, part in enumerate(parts) for batch in part for name in batch.ids.to_pylist()
+        }
+        for row in table.to_pylist():
+            assert row["survivor_part"] == part_of.get(row["survivor"])
 
 
 @slow_but_sure
@@ -297,7 +302,8 @@ def test_one_document_and_no_document_pass(parameters: dict[str, object]) -> Non
     step = step_of(**parameters)
     table, state = decided(step, [[], [batch_of(["bal dem far gam"])], []])
     assert table.to_pylist() == [
-        {"id": "d00000", "survivor": None, "cluster": None, "cluster_size": 1, "similarity": None, "link": None}
+        dict.fromkeys(("survivor", "survivor_part", "cluster", "similarity", "link"))
+        | {"id": "d00000", "cluster_size": 1}
     ]
     assert [part.num_rows for part in state.parts] == [0, 1, 0]
     assert step.reduce([]).parts == []
@@ -313,6 +319,41 @@ def test_without_verification_a_shared_band_is_enough() -> None:
     shared = [(i, j) for i in range(len(texts)) for j in range(i) if sets[i] and sets[j] and (keys[i] == keys[j]).any()]
     alike = true_links(texts, step, keys)
     assert clusters_of(decided(step, [[batch]])[0]) == components(len(texts), shared + alike)
+
+
+def test_a_document_within_another_is_its_duplicate_by_containment_only() -> None:
+    rng = random.Random(2)
+    words = [f"{a}{b}" for a in WORDS for b in "aeio"]
+    rng.shuffle(words)
+    batch = batch_of([" ".join(words[40:220]), " ".join(words[:300]), " ".join(words[200:420])])
+    banding = {"bands": 64, "rows": 1, "keep": "longest"}
+    assert clusters_of(decided(step_of(**banding, threshold=0.9), [[batch]])[0]) == [{0}, {1}, {2}]
+    table, state = decided(step_of(**banding, threshold=0.9, verify="containment"), [[batch]])
+    assert clusters_of(table) == [{0, 1}, {2}]
+    assert table.column("survivor").to_pylist() == ["d00001", None, None]
+    assert table.column("similarity")[0].as_py() == 1.0
+    assert state.summary["too_different_pairs"] == 0
+
+
+@pytest.mark.parametrize("verify", ["exact", "estimated"])
+def test_documents_of_one_shingle_are_matched_exactly(verify: str) -> None:
+    texts = ["Bal dem!", "bal, dem", "bal demo", "bal dem far", "bal dem far gam", "dem bal", "BAL DEM FAR"]
+    table, state = decided(step_of(verify=verify, threshold=0.3), [[batch_of(texts)]])
+    assert clusters_of(table) == [{0, 1}, {2}, {3, 6}, {4}, {5}]
+    assert state.summary["compared_pairs"] == 0
+
+
+def test_characters_find_what_words_miss() -> None:
+    rng = random.Random(6)
+    text = "".join(rng.choices("abcdefghij", k=400))
+    spaced = " ".join(text[i : i + 7] for i in range(0, 400, 7))
+    other = spaced[:200] + "x" + spaced[201:]
+    batch = batch_of([spaced, other, spaced.replace(" ", " - ").upper(), spaced[::-1]])
+    table, _ = decided(step_of(ngram=8, unit="characters", threshold=0.8), [[batch]])
+    assert clusters_of(table) == [{0, 1, 2}, {3}]
+    nemotron = MinHash(preset="nemotron_cc")
+    assert (nemotron.banding.minima, nemotron.banding.unit, nemotron.banding.ngram) == (260, "characters", 24)
+    assert clusters_of(decided(nemotron, [[batch]])[0]) == [{0, 1, 2}, {3}]
 
 
 def test_estimates_are_the_share_of_equal_minima() -> None:
@@ -367,13 +408,13 @@ def test_presets_find_what_their_curves_say() -> None:
 
 def test_datasketch_finds_as_many_pairs_on_the_same_shingles() -> None:
     datasketch = pytest.importorskip("datasketch")
-    from curate.kernels.minhash import shingles
+    from curate.kernels.shingles import shingles
 
     rng, pairs, similarity = random.Random(5), 250, 70 / 94
     texts = [text for i in range(pairs) for text in of_similarity(rng, 70, 12, WORDS[i // 20] + WORDS[i % 20])]
     batch = batch_of(texts)
     _, state = decided(MinHash(bands=14, rows=8, ngram=1, threshold=0.5), [[batch]])
-    offsets, hashes = shingles(batch.index, 1)
+    offsets, hashes = shingles(batch.texts, 1)
     lsh = datasketch.MinHashLSH(num_perm=112, params=(14, 8))
     found = 0
     for row in range(len(texts)):
@@ -401,15 +442,23 @@ def test_departures_name_the_survivor_and_nobody_is_lost() -> None:
     table, _ = decided(step, parts)
     outcomes = applied(step, parts)
     kept = [row for outcome in outcomes for row in outcome.batch.data.to_pylist()]
+    part_of = [number for number, part in enumerate(parts) for _ in part]
+    stayed = {
+        (name, part) for part, outcome in zip(part_of, outcomes, strict=True) for name in outcome.batch.ids.to_pylist()
+    }
     told = {row["id"]: row for row in table.to_pylist()}
     assert [row["id"] for row in kept] == [row["id"] for row in told.values() if row["survivor"] is None]
     assert all(row["minhash.cluster_size"] == told[row["id"]]["cluster_size"] for row in kept)
+    assert {row["minhash.cluster"] for row in kept if row["minhash.cluster_size"] > 1} == {
+        row["survivor"] for row in told.values() if row["survivor"]
+    }
     gone = 0
     for incoming, outcome in zip([batch for part in parts for batch in part], outcomes, strict=True):
         for row in outcome.left.to_pylist():
             was = told[incoming.ids[row["row"]].as_py()]
             assert (row["fate"], row["rule"], row["threshold"]) == ("duplicate", "minhash", 0.6)
             assert (row["survivor"], row["value"]) == (was["survivor"], was["similarity"])
+            assert (row["survivor"], row["survivor_part"]) in stayed
             gone += 1
     assert gone + len(kept) == len(texts)
     assert gone > 0
@@ -436,6 +485,14 @@ def test_partials_and_state_survive_a_memory_mapped_file(tmp_path: Path) -> None
             assert outcome.batch.data.equals(again.batch.data)
             assert outcome.left.equals(again.left)
     assert json.loads(json.dumps(state.summary)) == state.summary
+
+
+@pytest.mark.parametrize("other", [{"scheme": "legacy"}, {"unit": "characters"}, {"verify": "none"}, {"ngram": 4}])
+def test_signatures_of_other_parameters_are_refused(other: dict[str, Any]) -> None:
+    partial = step_of().map(iter([batch_of(["bal dem far"])]))
+    step_of(verify="containment").reduce([partial])  # it needs the same
+    with pytest.raises(MismatchError, match="part 0 was made with"):
+        step_of(**other).reduce([partial])
 
 
 def test_partials_of_other_settings_are_refused() -> None:
@@ -465,6 +522,8 @@ def test_a_wrong_recipe_is_refused_with_its_field() -> None:
         MinHash(preset="fineweb", bands=3)
     with pytest.raises(ValidationError, match="belong together"):
         MinHash(bands=3)
+    with pytest.raises(ValidationError, match="unit says what ngram counts"):
+        MinHash(preset="fineweb", unit="characters")
     with pytest.raises(ValidationError, match="require_similar_to_survivor"):
         MinHash(verify="none", require_similar_to_survivor=True)
     for wrong in ({"threshold": 0}, {"threshold": 1.5}, {"keep": "best"}, {"preset": "c4"}, {"bandz": 3}):

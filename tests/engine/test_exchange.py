@@ -31,6 +31,7 @@ STEPS: dict[str, tuple[str, dict[str, Any]]] = {
         "curate.dedup.minhash:MinHash",
         {"bands": 16, "rows": 2, "ngram": 3, "threshold": 0.5, "require_similar_to_survivor": True, "reach": 3},
     ),
+    "substrings": ("curate.dedup.substrings:DuplicateSubstrings", {"length": 40}),
     "unverified": ("curate.dedup.minhash:MinHash", {"bands": 8, "rows": 2, "ngram": 3, "verify": "none"}),
 }
 
@@ -110,7 +111,16 @@ def decided(
     stage = stage_of(name)
     jobs, summary = exchange_jobs(stage, str(folder), jobs_of(stage, folder, parents), finish or Finish())
     states = [open_state(job) for job in jobs]
-    return [row for state in states for row in state.to_pylist()], summary
+    return anywhere(states), summary
+
+
+def anywhere(states: Sequence[pa.Table]) -> list[dict[str, Any]]:
+    """All rows without what depends on how the corpus was cut: the part that the survivor is in."""
+    return [
+        {name: value for name, value in row.items() if name != "survivor_part"}
+        for state in states
+        for row in state.to_pylist()
+    ]
 
 
 def in_rounds(monkeypatch: pytest.MonkeyPatch, range_bytes: int) -> None:
@@ -129,7 +139,7 @@ def in_memory(name: str, rows: Sequence[dict[str, Any]], parts: int, ranges: int
         ]
         partials.append(step.map(iter(batches)))
     state = step.reduce(partials, ranges=ranges)
-    return [row for table in state.parts for row in table.to_pylist()], state.summary
+    return anywhere(state.parts), state.summary
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -156,18 +166,25 @@ def test_files_give_what_memory_gives(name: str, parts: int, tmp_path: Path, mon
         assert decided(name, tmp_path / f"rounds-{range_bytes}", parents) == expected
 
 
-def test_more_files_than_a_tree_takes_at_once_are_combined_in_levels(
+def test_components_that_one_task_cannot_hold_are_found_in_turns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = corpus(3, families=40)
     parents = written(tmp_path / "parent", rows, 8)
-    monkeypatch.setattr("curate.rounds.FAN_IN", 3)
+    expected = in_memory("minhash", rows, 1, 1)
     in_rounds(monkeypatch, 2_000)
-    finish = Finish()
-    assert decided("minhash", tmp_path / "stage", parents, finish) == in_memory("minhash", rows, 1, 1)
-    assert len([name for name in finish.done if name.startswith("round-verification")]) == 8
-    assert len([name for name in finish.done if name.startswith("round-components.0-")]) == 3
-    assert len([name for name in finish.done if name.startswith("round-components-")]) == 1
+    one, several, again = Finish(), Finish(), Finish()
+    assert decided("minhash", tmp_path / "one", parents, one) == expected
+    assert [name for name in one.done if name.startswith("round-stars")] == ["round-stars.0-00000.json"]
+    monkeypatch.setattr("curate.dedup.minhash.ONE_TASK_BYTES", 0)
+    monkeypatch.setattr(exchanging, "RANGE_BYTES", 500)
+    assert decided("minhash", tmp_path / "several", parents, several) == expected
+    turns = [name for name in several.done if name.startswith("round-stars")]
+    assert len([name for name in turns if name.startswith("round-stars.0-")]) > 1
+    assert len([name for name in turns if name.startswith("round-stars.1-")]) > 1
+    Path(tmp_path / "several" / turns[-1]).unlink()
+    assert decided("minhash", tmp_path / "several", parents, again) == expected
+    assert again.done == turns[-1:]
 
 
 def test_a_small_corpus_costs_one_task_beside_map_and_apply(tmp_path: Path) -> None:
@@ -259,20 +276,46 @@ def test_a_damaged_partial_is_named_and_made_again(tmp_path: Path) -> None:
     assert open_state(jobs[1]).equals(expected)
 
 
+def test_shingles_that_changed_on_the_disk_are_never_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_rounds(monkeypatch, 1 << 30)
+    parents, folder = written(tmp_path / "parent", corpus(4), 3), tmp_path / "stage"
+    expected = decided("minhash", tmp_path / "sound", parents)
+    path = folder / "partial-00001.arrow"
+
+    class Damaging(Finish):
+        def __call__(self, work: Any, jobs: Sequence[Job], phase: str, take: Take) -> None:
+            super().__call__(work, jobs, phase, take)
+            if phase == "map":
+                data, table = bytearray(path.read_bytes()), pa.ipc.open_file(str(path)).read_all()
+                for shingles in table.column("shingles").to_pylist():
+                    for one in shingles:
+                        at_byte = data.find(int(one).to_bytes(8, "little"))
+                        data[at_byte] ^= 1
+                path.write_bytes(data)
+
+    with pytest.raises(StageError, match=r"partial-00001\.arrow is damaged \(shingles"):
+        decided("minhash", folder, parents, Damaging())
+    finish = Finish()
+    assert decided("minhash", folder, parents, finish) == expected
+    assert finish.done[0] == "partial-00001.json"
+
+
 def test_two_workers_write_the_same_files_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parents = written(tmp_path / "parent", corpus(5), 4)
     in_rounds(monkeypatch, 4_000)
-    alone = decided("guarded", tmp_path / "alone", parents)
+    monkeypatch.setattr("curate.dedup.minhash.ONE_TASK_BYTES", 0)
     executor = LocalExecutor(2)
     try:
-        both = decided("guarded", tmp_path / "both", parents, Finish(lambda work, jobs: executor.run(work, jobs)))
+        for name in ("exact", "guarded"):
+            alone, both = tmp_path / f"{name}-alone", tmp_path / f"{name}-both"
+            told = decided(name, alone, parents)
+            assert decided(name, both, parents, Finish(lambda work, jobs: executor.run(work, jobs))) == told
+            files = sorted(path.name for path in alone.glob("*.arrow"))
+            assert files == sorted(path.name for path in both.glob("*.arrow"))
+            for file in files:
+                assert (alone / file).read_bytes() == (both / file).read_bytes(), file
     finally:
         executor.close()
-    assert both == alone
-    files = sorted(path.name for path in (tmp_path / "alone").glob("*.arrow"))
-    assert files == sorted(path.name for path in (tmp_path / "both").glob("*.arrow"))
-    for name in files:
-        assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "both" / name).read_bytes(), name
 
 
 def test_a_million_copies_send_a_few_rows_a_part(tmp_path: Path) -> None:
@@ -344,7 +387,7 @@ def test_a_folder_that_is_a_url_holds_the_same_files(tmp_path: Path, monkeypatch
     ]
     finish = Finish()
     applied, summary = exchange_jobs(stage, url, jobs, finish)
-    assert ([row for job in applied for row in open_state(job).to_pylist()], summary) == here
+    assert (anywhere([open_state(job) for job in applied]), summary) == here
     assert len(finish.done) > 10
     for path in (tmp_path / "stage").glob("*.arrow"):
         assert (at(url) / path.name).read_bytes() == path.read_bytes()

@@ -86,6 +86,10 @@ def test_duplicates_name_their_survivor(recipe: Write, tmp_path: Path) -> None:
         if row["fate"] == "duplicate":
             assert row["survivor"] in kept
             assert row["survivor"] != row["id"]
+            (stage,) = (stage for stage in dataset.stages if stage.stage.label == row["step"])
+            held = pq.read_table(stage.folder / f"part-{row['survivor_part']:05d}.parquet", columns=["id"])
+            assert row["survivor"] in held.column("id").to_pylist()
+            assert row["value"] >= 0.72
 
 
 def test_a_second_run_does_nothing(recipe: Write, tmp_path: Path) -> None:

@@ -10,10 +10,20 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from curate.kernels.pii import _EXAMPLES, _FILE_ENDINGS, _IBAN_LENGTHS, KINDS, find_pii, replace_findings
+from curate.kernels.pii import (
+    _ADDRESS_WORDS,
+    _EXAMPLES,
+    _FILE_ENDINGS,
+    _IBAN_LENGTHS,
+    _VERSIONS,
+    KINDS,
+    _codes,
+    find_pii,
+    replace_findings,
+)
 
 Span = tuple[str, int, int]
 
@@ -371,8 +381,163 @@ def test_findings_are_those_of_plain_python(texts: list[str]) -> None:
     for text, row in zip(texts, spans(texts), strict=True):
         raw = text.encode().decode("latin-1")
         expected = resolved(emails(raw) + ipv6s(raw) + ibans(raw) + cards(raw))
-        # Addresses of four numbers and telephone numbers have tests of their own.
+        # Addresses of four numbers and telephone numbers have tests of their own, below.
         assert [span for span in row if span[0] not in ("ipv4", "phone")] == expected
+
+
+V4 = re.compile(rb"(?:0|[1-9]\d{0,2})(?:\.(?:0|[1-9]\d{0,2})){3}(?!\w|\.\w)")
+
+
+def ipv4s(raw: bytes) -> list[Span]:
+    found: list[Span] = []
+    for match in re.finditer(rb"(?<!\d)\d", raw):
+        start, before = match.start(), raw[: match.start()]
+        last = found[-1][2] if found else -1
+        quad = V4.match(raw, start)
+        joined = last == start - 1 and not before.endswith(b".")
+        stuck = re.search(rb"[\w.]\Z", before) or (not joined and re.search(rb"-\Z|\w/\Z", before))
+        if start < last or quad is None or stuck or re.search(rb"\xa7 ?\Z", before):
+            continue
+        numbers = [int(number) for number in quad[0].split(b".")]
+        public = max(numbers) < 256 and ipaddress.IPv4Address(bytes(numbers)).is_global
+        if not public or numbers[0] >= 224 or numbers[2:] == [0, 0] or numbers[:3] == [192, 0, 0]:
+            continue
+        skipped = re.search(rb"(?:\xc2\xa0|[ :.=(\t\"'])*\Z", before[-24:])
+        cut = len(before) - len(skipped[0])  # type: ignore[index]
+        word = re.search(rb"[A-Za-z\x80-\xff]{0,16}\Z", before[:cut])[0].lower()  # type: ignore[index]
+        if {word, word[-7:]} & {each.encode() for each in _VERSIONS}:
+            continue
+        shown = before[-1:] in (b"/", b"@") or re.match(rb"[:/]\d", raw[quad.end() :])
+        if max(numbers) > 99 or shown or word in {each.encode() for each in _ADDRESS_WORDS}:
+            found.append(("ipv4", start, quad.end()))
+    return found
+
+
+ADDRESSES = st.sampled_from(
+    [
+        *("8.8.4.4", "93.184.216.34", "24.5.67.89", "10.0.0.1", "1.2.3.256", "01.2.3.104", "192.0.2.1", "9.104.0.0"),
+        *("ip ", "from: ", "Version ", "FileVersion=", "v", "é ", "§", "\xa0", " ", " ", "-", "/", ".", ":8", "(", "x"),
+        *("1", "255", "a/", "//", "\t", "'"),
+    ]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(texts=st.lists(st.lists(ADDRESSES, max_size=8).map("".join), max_size=4))
+@example(texts=["8.8.4.4-93.184.216.34/24.5.67.89", "from 8.8.4.4, Version: 93.184.216.34"])
+def test_addresses_of_four_numbers_are_those_of_plain_python(texts: list[str]) -> None:
+    for text, row in zip(texts, spans(texts), strict=True):
+        assert [span for span in row if span[0] == "ipv4"] == ipv4s(text.encode()), text
+
+
+def ends_a_number(raw: bytes, at: int) -> bool:
+    return not re.match(rb"\w|[.,:-]\d", raw[at:])
+
+
+def north_american(raw: bytes, at: int, *, loose: bool) -> int:
+    match = re.compile(rb"(?:\((\d{3})\)[ -]?|(\d{3})([-./ ]))(\d{3})([-. ])(\d{4})").match(raw, at)
+    if match is None or not ends_a_number(raw, match.end()):
+        return 0
+    area, mark, second = int(match[1] or match[2]), match[3], match[5]
+    if mark in (b"-", b"."):
+        fits = second == mark
+    else:
+        fits = mark is None or second == b"-" or (loose and second == b" ")
+    return match.end() if fits and assigned(area, int(match[4]), int(match[6])) else 0
+
+
+def assigned(area: int, exchange: int, line: int) -> bool:
+    fits = min(area, exchange) >= 200 and area // 10 % 10 != 9 and 11 not in (area % 100, exchange % 100)
+    return fits and not (exchange == 555 and 100 <= line < 200)
+
+
+def international(raw: bytes, at: int) -> int:
+    if raw[at : at + 1] == b"1":
+        if digits := re.compile(rb"1(\d{3})(\d{3})(\d{4})(?!\d)").match(raw, at):
+            ends = ends_a_number(raw, digits.end())
+            return digits.end() if ends and assigned(*map(int, digits.groups())) else 0
+        return north_american(raw, at + 1 + (raw[at + 1 : at + 2] != b"("), loose=True)
+    parts: list[int] = []
+    start, dots, others = at, 0, 0
+    ending: tuple[int, int, int, int, int] | None = None  # place, digits, groups, full stops, other marks
+    shorter: tuple[int, int, int, int, int] | None = None
+    while True:
+        group = re.compile(rb"\d+").match(raw, at)
+        assert group is not None
+        digits_now = sum(parts)
+        if shorter is None and ending and 10 <= digits_now == ending[1] and group[0].startswith(b"0"):
+            shorter = ending
+        if digits_now + len(group[0]) > 15:
+            ending = shorter or ending
+            break
+        parts.append(len(group[0]))
+        at = group.end()
+        if ends_a_number(raw, at):
+            ending = (at, sum(parts), len(parts), dots, others)
+        mark = re.compile(rb"(?:\.|(?:\xc2\xa0|[ /()-]){1,3})(?=\d)").match(raw, at)
+        if mark is None:
+            break
+        dots += mark[0] == b"."
+        others += mark[0] != b"."
+        at = mark.end()
+    if ending is None or ending[1] < 8 or (ending[2] == 2 and ending[3] == 1) or (ending[3] and ending[4]):
+        return 0
+    number = re.sub(rb"\D", b"", raw[start : ending[0]])
+    return ending[0] if any(_codes()[int(number[:size])] for size in (1, 2, 3) if int(number[:size])) else 0
+
+
+def phones(raw: bytes) -> list[Span]:
+    """Of texts without words for telephone and without 00."""
+    found: list[Span] = []
+    for match in re.finditer(rb"(?<!\d)\d", raw):
+        at, last = match.start(), found[-1][2] if found else -1
+        if at < last:
+            continue
+        if raw[:at].endswith(b"+"):
+            stop = 0 if re.search(rb"[\w+)]\+\Z", raw[:at]) else international(raw, at)
+            found += [("phone", at - 1, stop)] if stop else []
+            continue
+        begin = at - raw[:at].endswith(b"(")
+        joined = last == at - 1 and not raw[:at].endswith(b".")
+        if re.search(rb"\w\Z", raw[:begin]) or (not joined and re.search(rb"[-./#$,+]\Z", raw[:begin])):
+            continue
+        if stop := north_american(raw, begin, loose=False):
+            found.append(("phone", begin, stop))
+            continue
+        stop = north_american(raw, at, loose=False)
+        if not stop and (after := re.compile(rb"1([ .(-])").match(raw, at)):
+            stop = north_american(raw, at + 1 + (after[1] != b"("), loose=after[1] == b"-")
+        found += [("phone", at, stop)] if stop else []
+    return found
+
+
+PHONES = st.sampled_from(
+    [
+        *("202-456-1111", "202.456.1111", "202/456-1111", "202 456-1111", "202 456 1111", "(202) 456-1111", "(202)"),
+        *("1-", "1 ", "1(", "+1 ", "+12024561111", "+", "+49 30 12345", "+44 20 7946 0958", "+49 221 / 50 8", "+33"),
+        *(
+            "+352224455",
+            "+38 (044) 207-33-05",
+            "+49\xa040\xa03190",
+            "911-",
+            "555-0123",
+            " 456-1111",
+            "12",
+            "345",
+            "6789",
+        ),
+        *(" ", " ", ".", "-", "/", "(", ")", ",", ":", "a", "#", "\n", "é"),
+    ]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(texts=st.lists(st.lists(PHONES, max_size=8).map("".join), max_size=4))
+@example(texts=["202-456-1111/202-456-1112", "1 (202) 456-1111, +44 20 7946 0958", "+49 221 50 80 12 030 12345678"])
+def test_telephone_numbers_are_those_of_plain_python(texts: list[str]) -> None:
+    for text, row in zip(texts, spans(texts), strict=True):
+        if "00" not in text and all(kind == "phone" for kind, _, _ in row):
+            assert row == phones(text.encode()), text
 
 
 def test_public_addresses_are_those_of_python() -> None:

@@ -1,5 +1,6 @@
 """Scripts that write no spaces: whose segments they are, runs of segments, n-grams of more segments than words."""
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -9,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curate.kernels.repetition import DUPLICATE, TOP, gopher_repetition
-from curate.kernels.spaceless import _SPACELESS, spaceless
+from curate.kernels.spaceless import _SPACELESS, mark_cuts, spaceless
 from curate.kernels.text_index import TextIndex
+from curate.kernels.words import LETTER, NOT_PUNCTUATION
 
 OURS = regex.compile(r"[\p{Line_Break=SA}\p{Script=Han}\p{Script=Hiragana}]")
 CHARACTERS = "的在中年はかのコーヒーไทยที่และ ລາວខ្មែរမြန်မာ abc Düsseldorf 。、.,\n \u200b\u0301漢字𠮷"
@@ -82,6 +84,37 @@ def test_a_view_of_the_texts_is_looked_at_alone() -> None:
     assert segments.tolist() == [6, 2]
     assert runs.tolist() == [1, 1]  # each once, however often it stands there or is asked for
     assert spaceless(index)[1].tolist() == [0, 0, 0, 0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.sampled_from([*"的a1Z9.-/:=…é， ", "http://a.org/b-1?c", "**", "...", "don't"]), max_size=20)
+        .map("".join)
+        .map(str.encode)
+        | st.binary(max_size=30),
+        max_size=4,
+    )
+)
+def test_cuts_at_marks_are_those_of_plain_python(raw: list[bytes]) -> None:
+    index = TextIndex.of(texts_of(raw))
+    found = mark_cuts(index)
+    for row in range(len(raw)):
+        more = [0, 0, 0, 0]
+        for place in range(index.words.first[row], index.words.first[row + 1]):
+            word = raw[row][index.words.start[place] : index.words.end[place]]
+            pieces = re.findall(rb"[A-Za-z0-9\x80-\xff]+|[^A-Za-z0-9\x80-\xff]", word)
+            marks = [piece for piece in pieces if re.fullmatch(rb"[^A-Za-z0-9\x80-\xff]", piece)]
+            if not marks or len(pieces) == 1:
+                continue
+            flags = index.words.flags[place]
+            more[0] += len(pieces) - 1
+            if flags & NOT_PUNCTUATION:
+                more[1] += len(pieces) - len(marks) - 1
+                more[3] += len(marks)
+            if flags & LETTER:
+                more[2] += sum(re.search(rb"[A-Za-z\x80-\xff]", piece) is not None for piece in pieces) - 1
+        assert found[:, row].tolist() == more
 
 
 def ngram_reference(words: list[str], size: int, counts_as: int) -> int:

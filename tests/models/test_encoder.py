@@ -7,30 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import AutoModel, AutoTokenizer
 
 from curate.errors import InputError
 from curate.models.encoder import Encoder
-
-WORDS = "the river runs under old bridge and a cat sits on warm stone near quiet harbour".split()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small BERT with random weights."""
-    place = tmp_path_factory.mktemp("encoder")
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS]
-    tokenizer = Tokenizer(models.WordLevel({name: number for number, name in enumerate(names)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(place)
-    torch.manual_seed(0)
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    config = BertConfig(vocab_size=len(names), max_position_embeddings=24, **shape)
-    BertModel(config).save_pretrained(place, safe_serialization=True)
-    return place
 
 
 def _alone(folder: Path, text: str, pooling: str) -> np.ndarray:
@@ -57,25 +37,25 @@ POOLINGS = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken", "max
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_a_text_has_the_same_vector_among_others_as_alone(folder: Path, tmp_path: Path, pooling: str) -> None:
-    encoder = Encoder(_with_pooling(folder, tmp_path, f"pooling_mode_{POOLINGS[pooling]}"))
+def test_a_text_has_the_same_vector_among_others_as_alone(small_encoder: Path, tmp_path: Path, pooling: str) -> None:
+    encoder = Encoder(_with_pooling(small_encoder, tmp_path, f"pooling_mode_{POOLINGS[pooling]}"))
     texts = ["the river runs", "a cat sits on warm stone near the old bridge", "cat", "harbour " * 99]
     found = encoder.encode(pa.array(texts))
-    expected = [_alone(folder, text, pooling) for text in texts]
+    expected = [_alone(small_encoder, text, pooling) for text in texts]
     np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
-def test_a_text_without_words_has_no_vector(folder: Path) -> None:
-    found = Encoder(folder).encode(pa.array(["", None, " \n", "the cat"]))
+def test_a_text_without_words_has_no_vector(small_encoder: Path) -> None:
+    found = Encoder(small_encoder).encode(pa.array(["", None, " \n", "the cat"]))
     assert not found[:3].any() and np.linalg.norm(found[3].astype(float)) == pytest.approx(1, abs=1e-3)
 
 
-def test_folders_that_are_no_encoders_are_refused_by_name(folder: Path, tmp_path: Path) -> None:
+def test_folders_that_are_no_encoders_are_refused_by_name(small_encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere: an encoder is a folder"):
         Encoder(tmp_path / "nowhere")
     with pytest.raises(InputError, match="has none"):
         Encoder(tmp_path)
-    broken = _with_pooling(folder, tmp_path, "pooling_mode_weightedmean_tokens")
+    broken = _with_pooling(small_encoder, tmp_path, "pooling_mode_weightedmean_tokens")
     with pytest.raises(InputError, match="one pooling of"):
         Encoder(broken)
     (broken / "model.safetensors").write_bytes(b"damaged")

@@ -62,6 +62,20 @@ def test_the_screen_names_stages_parts_rates_rules_failures_and_time_left() -> N
     assert "2 parts failed" in text and text.count("gzip is damaged") == 2
 
 
+def test_the_largest_cluster_of_duplicates_is_named_by_its_size_and_how_unlike_it_is() -> None:
+    events = [
+        Event.of(
+            event.kind, event.fields | {"largest_cluster": {"size": 12345, "lowest_similarity": 0.0125}}, now=event.time
+        )
+        if event.kind == "stage_done" and event.fields["stage"] == LABELS[-1]
+        else event
+        for event in story()
+    ]
+    said = " ".join(screen(events, 160).split())
+    assert f"largest cluster {LABELS[-1]}: 12,345 documents, similar from 0.0125" in said
+    assert "largest cluster" not in screen(story(), 160)
+
+
 def test_before_there_is_anything_to_know_it_says_unknown() -> None:
     assert "time left unknown in this stage" in " ".join(screen(story(stop_after=1), 120).split())
 

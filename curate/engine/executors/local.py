@@ -30,6 +30,7 @@ from curate.engine.executors.attempts import (
 from curate.engine.executors.machine import this_machine
 from curate.engine.executors.worker_process import READY, TAKEN_BACK, Shape, WorkerProcess
 from curate.engine.jobs import Failure, Job
+from curate.engine.processes import keep_freed_memory
 from curate.engine.resources import Resources
 from curate.errors import StageError
 
@@ -76,6 +77,7 @@ class LocalExecutor:
 
 
 def _here(work: Work, jobs: Sequence[Job], listener: Listener) -> Results:
+    keep_freed_memory()
     for place, job in enumerate(jobs):
         for attempt in itertools.count(1):
             result = work(job)

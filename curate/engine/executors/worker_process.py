@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curate.engine.jobs import Failure
+from curate.engine.processes import give_memory_back, keep_freed_memory
 
 READY, TAKEN_BACK = "ready", "taken back"
 IDLE_S = 1.0
@@ -146,10 +147,11 @@ def limit_threads(threads: int = 1) -> None:
 
 
 def release_memory() -> None:
-    """Give memory that Arrow freed and keeps for later back to the system."""
+    """Give memory that was freed and is kept for later back to the system."""
     import pyarrow
 
     pyarrow.default_memory_pool().release_unused()
+    give_memory_back()
 
 
 def serve(pipe: "multiprocessing.connection.Connection[Any, Any]", threads: int) -> None:
@@ -197,6 +199,7 @@ def _start(threads: int) -> None:
     # which a step may raise, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     limit_threads(threads)
+    keep_freed_memory()
 
 
 def _end_with_parent() -> None:
