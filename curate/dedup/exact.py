@@ -46,8 +46,14 @@ class Exact(Deduplication):
     name: ClassVar[str] = "exact"
     version: ClassVar[int] = 3
 
+    artifact_fields: ClassVar[tuple[str, ...]] = ("against",)
+
     by: Literal["text", "url"] | Columns = "text"
     keep: Keep = "first"
+    against: str | None = None
+    """An index (curate.dedup.index): documents that are in a dump of it leave."""
+    dump: str | None = None
+    """The name of this corpus in that index."""
 
     def parameters(self) -> dict[str, Any]:
         """The parameters as the recipe writes them."""
@@ -88,5 +94,6 @@ class Exact(Deduplication):
     def settings(self) -> bytes:
         """By which parameters a partial is made."""
         # `keep`: the best document of a text within a part is chosen while mapping.
-        made_by = {"method": self.name, "version": self.version} | self.parameters()
+        common = {name: value for name, value in self.parameters().items() if name not in self.free}
+        made_by = {"method": self.name, "version": self.version} | common
         return json.dumps(made_by, sort_keys=True).encode()

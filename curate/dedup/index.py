@@ -29,7 +29,7 @@ SEAL = "seal"
 """The file's hash of itself."""
 
 STANDING = pa.field("standing", pa.int32(), nullable=False)
-"""Of a member of a cluster: the age of its dump, OWN, or LAST of one that a dump removed: it connects, and never stays."""
+"""Of a member of a cluster: the age of its dump, OWN, or LAST of what a dump removed: it connects, and never stays."""
 OWN, LAST = 1 << 30, (1 << 31) - 1
 DUMP = pa.field("survivor_dump", pa.string())
 """Of a document's state: the dump of the index that its survivor is in; null if it is none."""

@@ -33,6 +33,7 @@ from curate.dedup.components import (
 )
 from curate.dedup.corpus import SETTINGS, Corpus, described, described_schema, fixed_binary, fixed_rows, with_best
 from curate.dedup.duplicates import Deduplication
+from curate.dedup.index import joined_before
 from curate.dedup.keep import Keep, as_written
 from curate.dedup.links import LINKS_SCHEMA, PAIRS_SCHEMA, Made, candidate_pairs, verified
 from curate.dedup.normalise import normalised_texts
@@ -60,6 +61,8 @@ class MinHash(Deduplication):
 
     name: ClassVar[str] = "minhash"
     version: ClassVar[int] = 4
+    artifact_fields: ClassVar[tuple[str, ...]] = ("against",)
+    free: ClassVar[tuple[str, ...]] = ("against", "dump", "preset", "reach")
 
     preset: PresetName | None = None
     """A published banding (curate.dedup.presets); `fineweb` if neither it nor bands, rows and ngram are given."""
@@ -83,6 +86,10 @@ class MinHash(Deduplication):
     seed: int = Field(default=1, ge=0, lt=2**32)
     scheme: Scheme = "affine32"
     """Hash functions, by datasketch's name: its own since version 2, or `legacy`, all it had before (slower)."""
+    against: str | None = None
+    """An index (curate.dedup.index): documents that are similar to one of its dumps leave."""
+    dump: str | None = None
+    """The name of this corpus in that index."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,6 +114,11 @@ class MinHash(Deduplication):
     def least_similarity(self) -> float:
         """The threshold of verification."""
         return self.banding.midpoint if self.threshold is None else self.threshold
+
+    @property
+    def chains(self) -> bool:
+        """Whether a document can leave for a survivor that it is not similar to itself."""
+        return not self.require_similar_to_survivor
 
     def parameters(self) -> dict[str, Any]:
         """The parameters with presets and defaults written out."""
@@ -170,11 +182,13 @@ class MinHash(Deduplication):
 
     def buckets(self, view: View, out: Out) -> None:
         """Candidate pairs of the buckets of a range."""
-        buckets, made = Buckets.of(view.rows("bands")), Made()
+        buckets, made = Buckets.of(view.met("bands")), Made()
         # Without verification each bucket is a chain, which connects all that its pairs would.
         reach = 1 if self.verify == "none" else self.reach
         least_ratio = self.least_similarity if self.verify == "exact" else 0.0
         for pairs in candidate_pairs(buckets, reach=reach, least_ratio=least_ratio, made=made):
+            if view.shelf.attached and self.verify != "none":  # dumps were compared with each other when they ran
+                pairs = pairs.filter(pa.array(pairs.column("key").to_numpy() < view.end))
             out.write("pairs", pairs)
         skipped = 0 if self.verify == "none" else made.skipped
         out.tell(too_different_pairs=made.too_different, skipped_pairs=skipped)
@@ -189,6 +203,11 @@ class MinHash(Deduplication):
         if self.require_similar_to_survivor:
             out.write("links", links)
         out.tell(compared_pairs=compared, linked_pairs=links.num_rows)
+        if view.shelf.attached and self.chains:
+            left, right = joined_before(view)
+            known = pa.table([left, right, np.full(len(left), np.nan)], schema=LINKS_SCHEMA)
+            for table, rows in zip(("forest", "strongest"), forest_of(known), strict=True):
+                out.write(table, rows)
 
     def stars(self, view: View, out: Out) -> None:
         """Linked nodes on their way to hang on the roots of their components."""

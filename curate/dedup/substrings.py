@@ -4,7 +4,7 @@ No suffix array: equal windows of `length` bytes have equal anchors (curate.dedu
 that only rows of windows with the same anchor meet, in rounds over key ranges. Every claim is then compared with its
 copy byte by byte (curate.dedup.substring_cuts): nothing is cut that does not stand elsewhere.
 Costs on disk, of a text of n bytes: n for the text in the partial; 48 bytes a row, of which text has about
-4 n / length: 1.9 n at 100 bytes, .96 n at 200; of what shares half a window, some 8 bytes a byte; of what is found, 40
+4 n / length: 1.9 n at 100 bytes, .96 n at 200; of what shares half a window, some 4 bytes a byte; of what is found, 40
 bytes a row or window. A task holds a range of these, and all rows of one anchor at once.
 """
 
