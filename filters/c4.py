@@ -28,7 +28,7 @@ class C4(Edit):
     """Removes lines that are no sentences, and drops pages of which too little is left."""
 
     name: ClassVar[str] = "c4"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     measured_by: ClassVar[tuple[str, ...]] = (
         "terminal_punctuation",
         "min_words_per_line",

@@ -27,7 +27,7 @@ class FineWeb(ProfiledFilter):
     """Drops pages that are lists rather than text. Step 6 of the FineWeb pipeline, after C4's rules."""
 
     name: ClassVar[str] = "fineweb"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     measured_by: ClassVar[tuple[str, ...]] = ("short_line_chars", "segments_per_word", "profile")
 
     min_terminal_punctuation_lines: Share | None = 0.12

@@ -33,7 +33,7 @@ class GopherQuality(ProfiledFilter):
     """Drops pages that do not look like prose. Each default is the paper's (A1.1) unless it says otherwise."""
 
     name: ClassVar[str] = "gopher_quality"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     measured_by: ClassVar[tuple[str, ...]] = ("stop_words", "segments_per_word", "profile")
 
     min_words: Count | None = 50
@@ -107,7 +107,7 @@ class GopherRepetition(ProfiledFilter):
     """Drops pages that repeat themselves. All defaults are table A1's; shares of characters are of the whole text."""
 
     name: ClassVar[str] = "gopher_repetition"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     measured_by: ClassVar[tuple[str, ...]] = ("segments_per_word", "profile")
 
     duplicate_lines: Share | None = 0.30

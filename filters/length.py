@@ -24,7 +24,7 @@ class Length(Filter):
     """Drops pages that are too short or too long."""
 
     name: ClassVar[str] = "length"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     measured_by: ClassVar[tuple[str, ...]] = ("long_line_chars",)
 
     min_bytes: Count | None = None

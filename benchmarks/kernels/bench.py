@@ -2,36 +2,46 @@
 
     python benchmarks/kernels/bench.py TEXT.parquet... --megabytes 10 --out benchmarks/kernels/result.json
 
+`--prototypes FOLDER` adds the segmentation of a folder that has `seg.py` (`table`, `segall`): words and hashes of each
+text, written over those of the text before.
+
 Files need a column `text`. Texts are cut into pieces of about 4 kB, shuffled by seed, in batches of 1,000. Ours has
 them in Arrow and takes the best of five passes, after one that compiles or loads the compiled code; peers get Python
 strings, and one pass over fewer of them, as they are slower by orders of magnitude; what they set up (models, seeds)
-is not counted.
+is not counted. What a batch gives is let go before the next one, as in a run: kept, each batch would cost fresh pages.
 CPU seconds of one process with one thread; MB = 10^6 bytes of UTF-8.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import platform
 import random
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 START = time.perf_counter()
 from curate.kernels import minhash, quality  # noqa: E402  timed
 from curate.kernels.hashing import hash128_strings  # noqa: E402
+from curate.kernels.strings import string_buffers  # noqa: E402
 from curate.kernels.text_index import TextIndex  # noqa: E402
+from curate.kernels.words import find_words  # noqa: E402
 
 IMPORT_SECONDS = time.perf_counter() - START
 
+Item = TypeVar("Item")
 PIECE_CHARS = 4_000
 BATCH_ROWS = 1_000
 PASSES = 5
@@ -76,14 +86,21 @@ def seconds(work: Callable[[], object], *, passes: int = 1) -> float:
     return best
 
 
+def each(items: Sequence[Item], work: Callable[[Item], object]) -> None:
+    """Do the work for each item, and let its result go."""
+    for item in items:
+        work(item)
+
+
 def ours(texts: list[str], megabytes: float) -> dict[str, float]:
     """MB/s of each kernel; what needs the words also with the index counted."""
     batches = [pa.array(texts[i : i + BATCH_ROWS]) for i in range(0, len(texts), BATCH_ROWS)]
     indexes = [TextIndex.of(batch) for batch in batches]
     functions = minhash.HashFunctions.of(MINIMA, seed=0)
 
-    def families_of(index: TextIndex) -> list[object]:
-        return [measure(index) for measure in FAMILIES.values()]
+    def families_of(index: TextIndex) -> None:
+        for measure in FAMILIES.values():
+            measure(index)
 
     def signatures_of(texts: pa.Array) -> object:
         return minhash.sketches(texts, N_GRAM, functions=functions)
@@ -91,15 +108,27 @@ def ours(texts: list[str], megabytes: float) -> dict[str, float]:
     families_of(indexes[0])
     signatures_of(batches[0])
     hash128_strings(batches[0])
-    work: dict[str, Callable[[], object]] = {
-        "index": lambda: [TextIndex.of(batch) for batch in batches],
-        "index, four families": lambda: [families_of(TextIndex.of(batch)) for batch in batches],
-        f"MinHash {MINIMA}": lambda: [signatures_of(batch) for batch in batches],
-        "128-bit hash": lambda: [hash128_strings(batch) for batch in batches],
+    work: dict[str, Callable[[], None]] = {
+        "words": lambda: each(batches, lambda batch: find_words(*string_buffers(batch))),
+        "index": lambda: each(batches, TextIndex.of),
+        "index, four families": lambda: each(batches, lambda batch: families_of(TextIndex.of(batch))),
+        f"MinHash {MINIMA}": lambda: each(batches, signatures_of),
+        "128-bit hash": lambda: each(batches, hash128_strings),
     }
     for name, measure in FAMILIES.items():
-        work[f"{name} of an index"] = lambda measure=measure: [measure(index) for index in indexes]  # type: ignore[misc]
+        work[f"{name} of an index"] = lambda measure=measure: each(indexes, measure)  # type: ignore[misc]
     return {name: megabytes / seconds(run, passes=PASSES) for name, run in work.items()}
+
+
+def prototype(folder: Path, texts: list[str], megabytes: float) -> float:
+    """MB/s of a folder's segmentation."""
+    sys.path.insert(0, str(folder))
+    segmentation = importlib.import_module("seg")
+    data, offsets = string_buffers(pa.array(texts))
+    padded, table = np.concatenate([data, np.zeros(256, dtype=np.uint8)]), segmentation.table()
+    counts, sums = np.empty(len(texts), dtype=np.int64), np.empty(len(texts), dtype=np.uint64)
+    segmentation.segall(padded, offsets[:3], table, counts, sums)
+    return megabytes / seconds(lambda: segmentation.segall(padded, offsets, table, counts, sums), passes=PASSES)
 
 
 def peer_words(texts: list[str]) -> Callable[[], object]:
@@ -189,6 +218,7 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--megabytes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--prototypes", type=Path, metavar="FOLDER")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("result.json"))
     arguments = parser.parse_args()
 
@@ -214,6 +244,10 @@ def main() -> None:
     print(f"{megabytes:.1f} MB in {len(texts)} pieces\n")
     for name, rate in rates.items():
         print(f"{name:32}{rate:10.1f} MB/s")
+    if arguments.prototypes:
+        rate = prototype(arguments.prototypes, texts, megabytes)
+        result["prototype"] = {"MB_per_s": round(rate, 1), "words_against_it": round(rates["words"] / rate, 2)}
+        print(f"{'prototype, words':32}{rate:10.1f} MB/s   ours is {rates['words'] / rate:.2f} of it")
     peers = {}
     for name, (against, _, share, make) in PEERS.items():
         some = first(texts, share)

@@ -61,7 +61,7 @@ class Bloom(Exchange):
     """
 
     name: ClassVar[str] = "bloom"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     state_tables: ClassVar[tuple[str, ...]] = ("verdicts",)
 
     mode: Literal["paragraph", "document", "old-both", "both"] = "old-both"

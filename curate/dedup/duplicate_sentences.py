@@ -38,7 +38,7 @@ class DuplicateSentences(Repeats):
     """
 
     name: ClassVar[str] = "duplicate_sentences"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     sentences: int = Field(default=3, ge=1)
     """Sentences of a span; documents of fewer are left alone. datatrove: `n_sentences`."""

@@ -66,7 +66,7 @@ class DuplicateSubstrings(Exchange):
     """
 
     name: ClassVar[str] = "duplicate_substrings"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     state_tables: ClassVar[tuple[str, ...]] = ("cuts",)
 
     unit: Unit = "bytes"

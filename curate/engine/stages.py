@@ -28,7 +28,7 @@ from curate.readers import InputFile, Piece
 from curate.readers.cutting import cut_parts
 from curate.storage import Location, at, is_remote
 
-FORMAT = 3
+FORMAT = 4
 """Version of the engine's part and ledger format; enters every fingerprint."""
 
 

@@ -73,5 +73,7 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def pasted(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a small function as if its text stood where it is called; for those that take arrays in an inner loop."""
+    """Compile a function as if its text stood where it is called: for one that takes arrays in an inner loop, and one
+    that is called at one place, which is then not optimised apart and once more in each caller's caller.
+    """
     return numba.njit(inline="always", **PART_OPTIONS)(function)

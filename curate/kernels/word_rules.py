@@ -14,7 +14,7 @@ import numpy as np
 
 from curate.kernels import characters as character
 from curate.kernels.characters import CLASSES, properties_of
-from curate.kernels.compile import inlined, part
+from curate.kernels.compile import inlined, part, pasted
 from curate.kernels.memory import ALL, ONE, code_point, load_byte, load_word, store_word
 from curate.kernels.trimming import last_code_point
 from curate.kernels.word_exceptions import find_exception
@@ -128,7 +128,7 @@ _UNITS = _spelled("m g t T G M K % km dm cm mm ha nm yd in ft kg mg lb oz Pa mb 
 _LONGEST_UNIT = 3
 
 
-@part
+@pasted
 def _unit(start, end):  # type: ignore[no-untyped-def]
     """Bytes of the unit of measure after a digit at the end of a chunk, or 0: `km`, `GB`, `%`. ASCII ones only."""
     size, spelled = 0, np.int64(0)
@@ -179,7 +179,7 @@ def _suffix(start, end, characters):  # type: ignore[no-untyped-def]
     return 0
 
 
-@part
+@pasted
 def _final_stops(start, end, characters):  # type: ignore[no-untyped-def]
     """Two full stops or more, or one after a lower-case letter, two upper-case ones, a digit or some marks; else 0."""
     before = end - 1
@@ -251,9 +251,14 @@ def _is_host(start, end, characters):  # type: ignore[no-untyped-def]
     return byte == _SLASH or byte == 63 or byte == 35
 
 
-@part
+@pasted
 def _is_url(start, end, characters):  # type: ignore[no-untyped-def]
     """Whether a chunk is a URL, with or without a scheme, or an e-mail address."""
+    stop = start
+    while stop < end and load_byte(stop) != _STOP:
+        stop += 1
+    if stop == end:  # most chunks: no host's name without a full stop
+        return False
     host = position = start
     while position < end:
         byte = np.int64(load_byte(position))
@@ -373,29 +378,31 @@ def _add_exception(text, start, end, cuts, masks):  # type: ignore[no-untyped-de
 def _cut_piece(text, start, end, limit, characters, exceptions, masks):  # type: ignore[no-untyped-def]
     """Cut a chunk without spaces and icons."""
     while start < end:
-        cuts = find_exception(start, end, limit, exceptions)
-        if cuts >= 0:
-            _add_exception(text, start, end, cuts, masks)
-            return
-        prefix = _prefix(start, end, characters)
-        if 0 < prefix < end - start:
-            cuts = find_exception(start + prefix, end, limit, exceptions)
+        prefix = suffix = np.int64(0)
+        for turn in range(3):  # is it an exception as it is, without its first mark, without its last one?
+            if turn == 1:
+                prefix = np.int64(_prefix(start, end, characters))
+            elif turn == 2 and start + prefix < end:
+                suffix = np.int64(_suffix(start + prefix, end, characters))
+            first = start + prefix if turn == 1 else start
+            last = end - suffix
+            if turn > 0 and first == start and last == end:
+                continue
+            cuts = find_exception(first, last, limit, exceptions)
             if cuts >= 0:
-                _add(text, start, start + prefix, masks)
-                _add_exception(text, start + prefix, end, cuts, masks)
+                if first > start:
+                    _add(text, start, first, masks)
+                if last < end:
+                    _add(text, last, end, masks)
+                _add_exception(text, first, last, cuts, masks)
                 return
-        suffix = _suffix(start + prefix, end, characters) if start + prefix < end else 0
-        if suffix > 0:
-            _add(text, end - suffix, end, masks)
-            cuts = find_exception(start, end - suffix, limit, exceptions)
-            if cuts >= 0:
-                _add_exception(text, start, end - suffix, cuts, masks)
-                return
-        if prefix > 0:
-            _add(text, start, start + prefix, masks)
         if prefix == 0 and suffix == 0:
             _cut_inside(text, start, end, characters, masks)
             return
+        if prefix > 0:
+            _add(text, start, start + prefix, masks)
+        if suffix > 0:
+            _add(text, end - suffix, end, masks)
         start += prefix
         end -= suffix
 
@@ -417,7 +424,7 @@ def _has_bit(masks, at):  # type: ignore[no-untyped-def]
     return (load_word(masks + 8 * (at >> 6)) >> np.uint64(at & 63)) & ONE != np.uint64(0)
 
 
-@part
+@pasted
 def _join_pairs(text, start, end, masks):  # type: ignore[no-untyped-def]
     """Two neighbours that were taken off one by one are one word where they are a pair of their own."""
     address = start
@@ -432,7 +439,7 @@ def _join_pairs(text, start, end, masks):  # type: ignore[no-untyped-def]
         address += 1
 
 
-@part
+@pasted
 def _icon_end(address, end, characters):  # type: ignore[no-untyped-def]
     """Where an icon ends: with what extends it, what a joiner adds to it (WB3c), the second half of a flag."""
     start = address

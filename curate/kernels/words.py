@@ -11,7 +11,7 @@ import numpy as np
 
 from curate.kernels import characters as character
 from curate.kernels.characters import FLAG_SHIFT, UNDECIDED, character_table, properties_of
-from curate.kernels.compile import inlined, kernel, part
+from curate.kernels.compile import inlined, kernel, part, pasted
 from curate.kernels.hashing import hash_range, hash_short
 from curate.kernels.memory import (
     ALL,
@@ -110,7 +110,7 @@ def _mark(text, size, limit, masks, scratch):  # type: ignore[no-untyped-def]
         # Quotation marks and dashes at an edge: their bytes, and the byte after; marks that join.
         wide_letters = leads = outer = outer_ends = joiner = curly = ZERO
         if wide != ZERO:
-            (continuations, leads, times, e2, x80, dashes, quotes, curly, c2, xa0, guillemets) = wide_masks(block)
+            (continuations, leads, times, e2, x80, dashes, curly, quotes, c2, xa0, guillemets) = wide_masks(block)
             points -= ones(continuations & wide)
             leads &= wide & _before(continuations, 128 <= following < 192)
             leads &= ~_before(times, following == 0x97 or following == 0xB7)
@@ -192,44 +192,24 @@ def _mark(text, size, limit, masks, scratch):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _last_bit_before(masks, at):  # type: ignore[no-untyped-def]
-    """The highest bit below a place, or -1."""
+def _bit_before(masks, at, reach):  # type: ignore[no-untyped-def]
+    """The highest bit below a place, or -1 if none is in its block and the `reach` blocks before."""
     k = at >> 6
+    least = max(k - reach, 0)
     found = load_word(masks + 8 * k) & first_bits(at & 63)
-    while found == ZERO and k > 0:
+    while found == ZERO and k > least:
         k -= 1
         found = load_word(masks + 8 * k)
     return (k << 6) + 63 - leading_zeros(found) if found != ZERO else np.int64(-1)
 
 
 @inlined
-def _first_bit_from(masks, at):  # type: ignore[no-untyped-def]
-    """The lowest bit at or above a place; there must be one."""
+def _bit_from(masks, at, reach):  # type: ignore[no-untyped-def]
+    """The lowest bit at or above a place, or -1 if none is in its block and the `reach` next ones; one is somewhere."""
     k = at >> 6
+    most = k + reach
     found = load_word(masks + 8 * k) & (ALL << np.uint64(at & 63))
-    while found == ZERO:
-        k += 1
-        found = load_word(masks + 8 * k)
-    return (k << 6) + trailing_zeros(found)
-
-
-@inlined
-def _near_before(masks, at):  # type: ignore[no-untyped-def]
-    """The highest bit below a place, or -1 if it lies further back than the block before."""
-    k = at >> 6
-    found = load_word(masks + 8 * k) & first_bits(at & 63)
-    if found == ZERO and k > 0:
-        k -= 1
-        found = load_word(masks + 8 * k)
-    return (k << 6) + 63 - leading_zeros(found) if found != ZERO else np.int64(-1)
-
-
-@inlined
-def _near_from(masks, at):  # type: ignore[no-untyped-def]
-    """The lowest bit at or above a place, or -1 if it lies further on than the next block (there always is one)."""
-    k = at >> 6
-    found = load_word(masks + 8 * k) & (ALL << np.uint64(at & 63))
-    if found == ZERO:
+    while found == ZERO and k < most:
         k += 1
         found = load_word(masks + 8 * k)
     return (k << 6) + trailing_zeros(found) if found != ZERO else np.int64(-1)
@@ -251,7 +231,7 @@ def _is_inner(text, at, size):  # type: ignore[no-untyped-def]
     return byte == 45 or byte == 44 or byte == 0x93 or byte == 0x94
 
 
-@part
+@pasted
 def _has_apostrophe(text, start, end):  # type: ignore[no-untyped-def]
     for at in range(start, end):
         byte = load_byte(text + at)
@@ -264,13 +244,14 @@ def _has_apostrophe(text, start, end):  # type: ignore[no-untyped-def]
 def _spell(text, blocks, size, limit, exceptions, masks):  # type: ignore[no-untyped-def]
     """Abbreviations get their full stop, contractions are cut at the apostrophe, unless something else is unsettled."""
     starts, ends, _, unsettled, spelled = masks
+    near = np.int64(1)
     for k in range(blocks):
         mask = load_word(spelled + 8 * k)
         while mask != ZERO:
             at = (k << 6) + trailing_zeros(mask)
             mask &= mask - ONE
             mark = load_byte(text + at)
-            start, end = _near_before(starts, at), _near_from(ends, at)
+            start, end = _bit_before(starts, at, near), _bit_from(ends, at, near)
             if start < 0 or end < 0:
                 _mark_unsettled(unsettled, at)
                 continue
@@ -304,7 +285,7 @@ def _spell(text, blocks, size, limit, exceptions, masks):  # type: ignore[no-unt
             set_bit(ends, cut)
 
 
-@part
+@pasted
 def _settle(text, blocks, size, limit, tables, masks):  # type: ignore[no-untyped-def]
     """Cut each chunk that the plain rules leave unsettled."""
     starts, ends, spaces, unsettled, _ = masks
@@ -316,8 +297,8 @@ def _settle(text, blocks, size, limit, tables, masks):  # type: ignore[no-untype
             at = (k << 6) + trailing_zeros(mask)
             mask &= mask - ONE
             if at >= done:
-                start = _last_bit_before(spaces, at) + 1
-                done = min(_first_bit_from(spaces, at), size)
+                start = _bit_before(spaces, at, blocks) + 1
+                done = min(_bit_from(spaces, at, blocks), size)
                 cut_chunk(text, text + start, text + done, limit, characters, exceptions, (starts, ends))
 
 

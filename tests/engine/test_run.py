@@ -21,6 +21,7 @@ from curate.engine.recipe import load_recipe
 from curate.engine.run import Dataset, Engine
 from curate.engine.why import why
 from curate.errors import InputError, StageError
+from curate.writers import ParquetWriter
 
 Write = Callable[..., Path]
 STEPS = ("own_steps.MinChars", "gopher_quality", "minhash: {preset: fineweb}", "own_steps.Shout")
@@ -271,6 +272,19 @@ def test_an_empty_dataset_is_an_answer_not_an_error(recipe: Write, tmp_path: Pat
     assert dataset.documents == 0
     assert dataset.parts == []
     assert dataset.funnel[1]["rules"] == {"min_chars.chars": 240}
+
+
+def test_published_parquet_is_what_the_writer_makes_of_the_rows(recipe: Write, tmp_path: Path) -> None:
+    path = recipe("own_steps.MinChars", more='output: {parquet: "out"}')
+    Engine(tmp_path / "work", executor_for(1)).run(load_recipe(path))
+    published = sorted((tmp_path / "out").glob("part-*.parquet"))
+    assert len(published) == 6
+    for file in published:
+        table = pq.read_table(file)
+        with ParquetWriter(tmp_path / "again.parquet", table.schema) as writer:
+            for batch in table.to_batches(max_chunksize=7):
+                writer.write(batch)
+        assert (tmp_path / "again.parquet").read_bytes() == file.read_bytes()
 
 
 def test_output_is_published_with_its_manifest_last(recipe: Write, tmp_path: Path) -> None:

@@ -27,9 +27,9 @@ def test_wanted_languages_stay_and_carry_their_label_and_score() -> None:
     assert outcome.batch.data["language"].to_pylist() == ["en", "en"]
     assert outcome.batch.data["language"].type == pa.string()
     assert outcome.batch.data["language_score"].type == pa.float64()
-    assert outcome.left.to_pylist()[0] | {"error": None, "survivor": None} == {
+    assert outcome.left.to_pylist()[0] == {
         "row": 1, "fate": "dropped", "rule": "language.label", "value": 0.0, "threshold": 1.0, "survivor": None,
-        "error": None,
+        "survivor_part": None, "error": None,
     }  # fmt: skip
     assert outcome.edited is None
 

@@ -324,6 +324,7 @@ TEXTS = st.one_of(
     st.text("ab' .", max_size=200),
     st.lists(SPELLINGS | st.just(" "), max_size=30).map("".join),
     st.text("aB1é.,:'’“”-–— \u00a0(", max_size=150),
+    st.text("aB1é.'’‘“”…„«»-–— ", max_size=150),
 )
 
 
@@ -351,6 +352,46 @@ def test_bytes_that_are_no_text_are_read_as_replacement_characters(raw: bytes) -
         position += len(word)
     assert words_of(index, 0) == expected
     assert index.n_chars[0] == sum(byte & 0xC0 != 0x80 for byte in raw)
+
+
+MARKS = "…’‘“”„‚«»–—-'\".,:;!?()%$_/@&·×"
+BESIDE = [
+    ("there", "enough"),
+    ("", "so"),
+    ("so", ""),
+    ("1990", "2000"),
+    ("é", "й"),
+    ("it", "s"),
+    ("a ", " b"),
+    ("Q.", "A"),
+]
+PADDINGS = ["ab " * 24, " " * 70, "é " * 24]
+
+
+@pytest.mark.parametrize("padding", PADDINGS, ids=["words", "spaces", "letters beyond ASCII"])
+def test_a_mark_cuts_alike_wherever_it_stands_in_the_64_bytes_that_are_read_at_once(padding: str) -> None:
+    """Its first byte stands at 56 to 70."""
+    texts = []
+    for mark in [*MARKS, "...", "--", "…”", "”—", "’…", ".”"]:
+        for before, after in BESIDE:
+            for at in range(56, 71):
+                room = at - len(before.encode()) - 1
+                filled = padding.encode()[: max(room, 0)].decode(errors="ignore").rstrip()
+                space = " " * (room + 1 - len(filled.encode()))
+                texts.append(f"{filled}{space}{before}{mark}{after} and")
+                assert len(texts[-1][: texts[-1].rindex(mark)].encode()) <= at
+    index = TextIndex.of(pa.array(texts))
+    for i, text in enumerate(texts):
+        assert [word.decode() for word in words_of(index, i)] == reference_words(text), text
+
+
+@given(TEXTS)
+@example("there…enough of Retail‘s “so”…")
+@settings(max_examples=100, deadline=None)
+def test_a_text_has_the_same_words_behind_any_number_of_spaces(text: str) -> None:
+    index = TextIndex.of(pa.array([" " * shift + text for shift in range(65)], type=pa.string()))
+    expected = words_of(index, 0)
+    assert all(words_of(index, shift) == expected for shift in range(65))
 
 
 def test_the_example_of_the_annex_is_cut_as_printed_there_but_for_the_contraction() -> None:

@@ -87,7 +87,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(
             target=train_run, args=(make_run(), heldout), kwargs={"folder": tmp_path, "watch": watch}
         )
         process.start()
-        if kills < 4:
+        if kills < 3:
             before = progress_of(tmp_path)
             while process.is_alive() and progress_of(tmp_path) == before:
                 time.sleep(0.002)

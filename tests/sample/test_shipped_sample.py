@@ -147,6 +147,7 @@ def test_share_alike_pages_say_so(crawl: Crawl, truth: dict[str, dict[str, str]]
             assert b"creativecommons.org/licenses/by" in body or b"Creative Commons license" in body, url
 
 
+@pytest.mark.slow
 def test_held_out_text_shares_no_13_gram_with_the_crawl_or_the_positives(
     crawl: Crawl,
 ) -> None:
