@@ -252,8 +252,19 @@ def summary_of(told: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def state_of(partial: pa.Table, part: int, fates: pa.Table) -> pa.Table:
-    """STATE_SCHEMA of one part, from its fates."""
+def survivors_of(partial: pa.Table, part: int, fates: pa.Table) -> np.ndarray:
+    """uint64: the place of the document that stays for each of a part; its own, of those that stay themselves."""
+    return _survivors(part, fates, *_fates_of(partial, part, fates))
+
+
+def _survivors(part: int, fates: pa.Table, known: np.ndarray, fate: np.ndarray) -> np.ndarray:
+    survivor = places(part, np.arange(len(known)))
+    survivor[known] = fates.column("survivor").to_numpy()[fate[known]]
+    return survivor
+
+
+def _fates_of(partial: pa.Table, part: int, fates: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Which documents of a part are told of (bool), and in which row."""
     best = partial.column("best").to_numpy()
     keys = fates.column("key").to_numpy()
     order = np.argsort(keys)
@@ -264,9 +275,13 @@ def state_of(partial: pa.Table, part: int, fates: pa.Table) -> pa.Table:
     at = order[at[known]]
     fate = np.zeros(len(best), dtype=np.int64)
     fate[known] = at
-    own = places(part, np.arange(len(best)))
-    gone = known.copy()
-    gone[known] = fates.column("survivor").to_numpy()[at] != own[known]
+    return known, fate
+
+
+def state_of(partial: pa.Table, part: int, fates: pa.Table) -> pa.Table:
+    """STATE_SCHEMA of one part, from its fates."""
+    known, fate = _fates_of(partial, part, fates)
+    gone = _survivors(part, fates, known, fate) != places(part, np.arange(len(known)))
 
     def told(name: str, wanted: np.ndarray) -> pa.ChunkedArray:
         return fates.column(name).take(pa.array(fate, mask=~wanted))

@@ -20,8 +20,9 @@ from curate.dedup.corpus import check_settings, fixed_rows
 from curate.dedup.index import STANDING, index_problem, open_index, with_dumps, with_standing
 from curate.dedup.keep import Keep, as_written
 from curate.dedup.similarity import Similarity
-from curate.rounds import KEY, Out, Round, Stored, Tables, View, first_of_equals, places, repeated_order
-from curate.steps import Exchange
+from curate.errors import MismatchError
+from curate.rounds import KEY, Attached, Out, Round, Stored, Tables, View, first_of_equals, places, repeated_order
+from curate.steps import Exchange, State
 from curate.yamlfile import NAME_RULE, is_name
 
 DIGESTS_SCHEMA = pa.schema(
@@ -68,6 +69,14 @@ class Deduplication(Exchange):
     def content_of(self, field: str) -> Any:
         """The dumps that it is held against, by content."""
         return {"dumps": [[dump.name, dump.fingerprint] for dump in self.older()]}
+
+    def reduce(self, partials: Sequence[pa.Table], *, ranges: int = 1, attached: Attached | None = None) -> State:
+        """The decision over all parts, in memory. Raises MismatchError without the dumps that `against` names."""
+        if attached is None and self.older():
+            raise MismatchError(
+                f"`{self.name}`: `against` is for recipes that `curate run` runs; leave it out of a datatrove pipeline."
+            )
+        return super().reduce(partials, ranges=ranges, attached=attached)
 
     def older(self) -> Sequence[Stored]:
         """The dumps before this one. Raises MismatchError if they were made with other parameters."""

@@ -47,6 +47,8 @@ class Dump(Stored):
     """Documents of it that left as duplicates of documents of those."""
     source: str
     """Fingerprint of what it was made of."""
+    all_bytes: int
+    """Of all its files."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,9 @@ def load_index(folder: Location) -> Index:
         if plain.pop(SEAL) != fingerprint(plain) or plain["format"] != FORMAT:
             raise ValueError("it is not as it was written, or of another version of curate")
         dumps = [Dump(**dump | {"compared_with": tuple(dump["compared_with"])}) for dump in plain["dumps"]]
+        for name in (name for dump in dumps for name in (dump.name, dump.folder, *dump.bytes)):
+            if not is_name(name):  # they become paths: none must lead out
+                raise ValueError(f"{name!r} is no name of a dump or table")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: cannot be read as an index ({error}): bring it back from a copy, or index the dumps again."

@@ -42,6 +42,16 @@ class Linked(Deduplication):
         """The similarity from which on two documents are linked."""
         raise NotImplementedError
 
+    @property
+    def follows_links(self) -> bool:
+        """Whether links go on to the members of clusters; a method that can compare members there needs none."""
+        return self.require_similar_to_survivor
+
+    @property
+    def chains(self) -> bool:
+        """Whether a document can leave for a survivor that it is not similar to itself."""
+        return not self.require_similar_to_survivor
+
     def finding(self) -> Sequence[Round]:
         """The rounds that find links; the last one gives GIVEN."""
         raise NotImplementedError
@@ -74,7 +84,7 @@ class Linked(Deduplication):
         forest, strongest = forest_of(links)
         out.write("forest", forest)
         out.write("strongest", strongest)
-        if self.require_similar_to_survivor:
+        if self.follows_links:
             out.write("links", links)
         out.tell(linked_pairs=links.num_rows)
 
@@ -95,7 +105,7 @@ class Linked(Deduplication):
     def address(self, view: View, out: Out) -> None:
         """The members of clusters and, where similarity to the survivor is required, their links."""
         super().address(view, out)
-        if self.require_similar_to_survivor:
+        if self.follows_links:
             links = view.rows("links")
             left, right = links.column("key").to_numpy(), links.column("right").to_numpy()
             root, _, _ = self.linked(view, left)

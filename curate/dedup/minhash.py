@@ -19,37 +19,26 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from curate.dedup.candidates import BANDS_SCHEMA, Buckets
-from curate.dedup.clusters import EDGES_SCHEMA, carried_out
-from curate.dedup.components import (
-    FOREST_SCHEMA,
-    LABELS_SCHEMA,
-    ONE_TASK_BYTES,
-    STRONGEST_SCHEMA,
-    forest_of,
-    join_all,
-    labels_of,
-    large_stars,
-    small_stars,
-)
+from curate.dedup.clusters import carried_out
+from curate.dedup.components import forest_of
 from curate.dedup.corpus import SETTINGS, Corpus, described, described_schema, fixed_binary, fixed_rows, with_best
-from curate.dedup.duplicates import Deduplication
 from curate.dedup.index import joined_before
 from curate.dedup.keep import Keep, as_written
+from curate.dedup.linked import GIVEN, Linked
 from curate.dedup.links import LINKS_SCHEMA, PAIRS_SCHEMA, Made, candidate_pairs, verified
 from curate.dedup.normalise import normalised_texts
 from curate.dedup.presets import PRESETS, Banding, PresetName
 from curate.dedup.similarity import Similarity, containment, estimated_jaccard, exact_jaccard
-from curate.dedup.stars import stars
 from curate.documents import Batch
 from curate.kernels.hashing import hash128_strings
 from curate.kernels.minhash import HashFunctions, Scheme, Sketches, band_keys, sketches
 from curate.kernels.shingles import Unit
-from curate.rounds import Out, Round, Tables, View, mixed, places
+from curate.rounds import Out, Round, Tables, View, places
 from curate.steps import STEP_CONFIG, Outcome
 
 
 @dataclass(kw_only=True, config=STEP_CONFIG)
-class MinHash(Deduplication):
+class MinHash(Linked):
     """Keeps one document of each cluster of near-duplicates.
 
     What a shingle is, and which differences of two texts do not count, stands in curate.kernels.shingles. A document of
@@ -115,11 +104,6 @@ class MinHash(Deduplication):
         """The threshold of verification."""
         return self.banding.midpoint if self.threshold is None else self.threshold
 
-    @property
-    def chains(self) -> bool:
-        """Whether a document can leave for a survivor that it is not similar to itself."""
-        return not self.require_similar_to_survivor
-
     def parameters(self) -> dict[str, Any]:
         """The parameters with presets and defaults written out."""
         return super().parameters() | asdict(self.banding) | {"threshold": self.least_similarity}
@@ -136,30 +120,13 @@ class MinHash(Deduplication):
 
     def tables(self) -> Tables:
         """What goes from round to round."""
-        return {
-            **super().tables(),
-            "bands": BANDS_SCHEMA,
-            "pairs": PAIRS_SCHEMA,
-            "forest": FOREST_SCHEMA,
-            "strongest": STRONGEST_SCHEMA,
-            "components": LABELS_SCHEMA,
-            "links": LINKS_SCHEMA,
-        }
+        return {**super().tables(), "bands": BANDS_SCHEMA, "pairs": PAIRS_SCHEMA}
 
-    def linking(self) -> Sequence[Round]:
-        """Buckets to pairs, pairs to links, links to components."""
+    def finding(self) -> Sequence[Round]:
+        """Buckets to pairs, pairs to links."""
         return (
             Round("buckets", reads=("bands",), gives=("pairs",), by="hash"),
-            Round("verification", reads=("pairs",), gives=("forest", "strongest", "links"), by="part"),
-            Round(
-                "stars",
-                reads=("forest",),
-                gives=("forest",),
-                by="part",
-                one_task_bytes=ONE_TASK_BYTES,
-                until="unsettled_nodes",
-            ),
-            Round("components", reads=("forest", "strongest"), gives=("components",), by="part"),
+            Round("verification", reads=("pairs",), gives=GIVEN, by="part"),
         )
 
     def scatter(self, partial: pa.Table, part: int, out: Out) -> None:
@@ -197,47 +164,13 @@ class MinHash(Deduplication):
         """Links among the pairs of a range, each pair compared once."""
         similarity = None if self.verify == "none" else self.similarity(view)
         links, compared = verified(view.rows("pairs"), similarity, self.least_similarity)
-        forest, strongest = forest_of(links)
-        out.write("forest", forest)
-        out.write("strongest", strongest)
-        if self.require_similar_to_survivor:
-            out.write("links", links)
-        out.tell(compared_pairs=compared, linked_pairs=links.num_rows)
+        self.hand_over(links, out)
+        out.tell(compared_pairs=compared)
         if view.shelf.attached and self.chains:
             left, right = joined_before(view)
             known = pa.table([left, right, np.full(len(left), np.nan)], schema=LINKS_SCHEMA)
             for table, rows in zip(("forest", "strongest"), forest_of(known), strict=True):
                 out.write(table, rows)
-
-    def stars(self, view: View, out: Out) -> None:
-        """Linked nodes on their way to hang on the roots of their components."""
-        if view.turn % 2:
-            out.tell(unsettled_nodes=large_stars(view, out))
-        elif view.span.whole:
-            join_all(view, out)
-        else:
-            small_stars(view, out)
-            out.tell(unsettled_nodes=1)  # who hangs where is for the next turn to see
-
-    def components(self, view: View, out: Out) -> None:
-        """Root and strongest link of each linked node of a range."""
-        out.write("components", labels_of(view))
-
-    def address(self, view: View, out: Out) -> None:
-        """The members of clusters and, where similarity to the survivor is required, their links."""
-        super().address(view, out)
-        if self.require_similar_to_survivor:
-            links = view.rows("links")
-            left, right = links.column("key").to_numpy(), links.column("right").to_numpy()
-            root, _, _ = self.linked(view, left)
-            out.write("edges", pa.table([mixed(root), left, right], schema=EDGES_SCHEMA))
-
-    def linked(self, view: View, node: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Root and strongest link of each node, and whether it is linked to another one."""
-        linked, labels = view.lookup("components", node)
-        root, link = node.copy(), np.full(len(node), np.nan)
-        root[linked], link[linked] = labels["root"], labels["link"]
-        return root, link, linked
 
     def similarity(self, view: View) -> Similarity:
         """By the method of verification."""
@@ -246,28 +179,9 @@ class MinHash(Deduplication):
             return estimated_jaccard(corpus, self.banding.minima)
         return containment(corpus) if self.verify == "containment" else exact_jaccard(corpus)
 
-    @property
-    def required(self) -> float:
-        """The threshold of verification."""
-        return self.least_similarity
-
-    def guard(self, view: View) -> Any:
-        """Leaders of which each claims only what is similar to itself."""
-        if not self.require_similar_to_survivor:
-            return None
-        edges = view.rows("edges")
-
-        def chosen(nodes: np.ndarray, rank: np.ndarray, leader: np.ndarray, close: np.ndarray) -> np.ndarray:
-            similar = np.flatnonzero(close >= self.least_similarity)
-            sides = (np.searchsorted(nodes, edges.column(name).to_numpy()) for name in ("left", "right"))
-            left, right = (np.concatenate(ends) for ends in zip(sides, (leader[similar], similar), strict=True))
-            return stars(left, right, rank)
-
-        return chosen
-
     def summary(self, told: dict[str, Any]) -> dict[str, Any]:
         """Counts, the largest clusters, the histogram; pairs by what became of them."""
-        pairs = ("compared_pairs", "linked_pairs", "too_different_pairs", "skipped_pairs", "without_words")
+        pairs = ("compared_pairs", "too_different_pairs", "skipped_pairs", "without_words")
         return super().summary(told) | {name: told.get(name, 0) for name in pairs}
 
     def apply(self, batches: Iterator[Batch], state: pa.Table) -> Iterator[Outcome]:

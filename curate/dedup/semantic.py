@@ -3,12 +3,13 @@
 Embeddings are grouped by k-means, and compared by their cosine with all others of their group (arXiv:2303.09540,
 section 3.1 and appendix A). Ours differs in that a document leaves only for a survivor that is itself similar to it,
 unless the recipe says otherwise; the paper also lets chains empty a neighbourhood. Centroids come from the documents
-with the smallest hashes, so that they depend on no order. Costs a document: one pass through the encoder, 2 bytes a
-dimension in the partial, 48 bytes on the way, and `documents / clusters` products of vectors; a task holds one group.
+with the smallest hashes and cosines are exact, so that no order or cut changes who stays. Costs a document: one pass
+through the encoder, 2 bytes a dimension in the partial, 80 bytes on the way, and half a product of vectors for each
+other document of its group. A task holds the vectors of one group: GROUP_AT_MOST, unless most of them are one crowd.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -21,31 +22,35 @@ from pydantic.dataclasses import dataclass
 
 from curate.dedup.clusters import carried_out, decided
 from curate.dedup.corpus import SETTINGS, Corpus, described, described_schema, fixed_binary, fixed_rows, with_best
+from curate.dedup.cosine import cosines, paired_cosines
 from curate.dedup.keep import Highest, Keep, as_written
 from curate.dedup.kmeans import centroids_of, nearest_of
+from curate.dedup.leaders import leaders_of
 from curate.dedup.linked import GIVEN, Linked
 from curate.dedup.links import LINKS_SCHEMA
 from curate.dedup.similarity import Similarity
 from curate.documents import Batch
 from curate.kernels.hashing import hash128_strings
 from curate.models.encoder import LIBRARIES, Encoder, folder_problem
-from curate.rounds import KEY, Out, Round, Tables, View, mixed, places
+from curate.rounds import KEY, KEYS, Out, Round, Tables, View, mixed, places
 from curate.steps import STEP_CONFIG, Outcome
 
 Among = Literal["hardest", "easiest", "random"]
 """`hardest`: the least like its group's centroid (NeMo Curator's default); `easiest`: the most; `random`: by a hash."""
 
 SAMPLED_PER_CLUSTER = 64
-"""Documents from which each centroid is found."""
-LEAST_PER_CLUSTER = 8
-"""Documents of the sample that a cluster has on average, at least: a small corpus has fewer clusters."""
-DECIMALS = 5
-"""Cosines are rounded to this many decimals before a threshold sees them."""
+"""Documents from which each centroid is found, or more where there are fewer clusters than at most."""
+SAMPLED_AT_LEAST = 1 << 14
+"""Documents from which centroids are found, however few."""
+GROUP_AT_MOST = 1 << 16
+"""Documents that are all compared with each other (2.1 billion pairs); a larger group is cut by k-means again."""
+TASKS = 64
+"""Tasks that share the groups of a corpus that is too large for one."""
 
 DRAWN_SCHEMA = pa.schema([KEY, pa.field("place", pa.uint64(), nullable=False)])
 """Documents in order of a hash of their text and the seed."""
 CENTROIDS_SCHEMA = pa.schema([KEY, pa.field("centroid", pa.binary(), nullable=False)])
-"""The number of a centroid, and its float32 values."""
+"""The number of a centroid, and its float16 values."""
 ASSIGNED_SCHEMA = pa.schema(
     [
         KEY,  # of the centroid's number
@@ -54,15 +59,23 @@ ASSIGNED_SCHEMA = pa.schema(
     ]
 )
 NEAR_SCHEMA = pa.schema([KEY, pa.field("cosine", pa.float64(), nullable=False)])
-"""Cosine of the document at a place to its centroid."""
+"""Product of the document at a place with its centroid."""
 
-_BLOCK_ROWS = 4_096
-"""Documents of a group that are compared with the others at once: 64 MB against as many."""
+_BLOCK_ROWS = 1_024
+"""Documents of a group that are compared with as many others at once: a million cosines."""
+_LINKS_HELD = 1 << 20
+"""Links that a task gathers before it makes a forest of them, which takes 350 MB."""
+
+
+def load_encoder(folder: str, max_tokens: int | None) -> Encoder:
+    """The encoder; kept for the next part of this process, and loaded anew if its files are others."""
+    files = sorted(path for path in Path(folder).glob("*") if path.is_file())
+    stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return _loaded(folder, max_tokens, tuple(stamps))
 
 
 @lru_cache(maxsize=1)
-def load_encoder(folder: str, max_tokens: int | None) -> Encoder:
-    """The encoder; kept for the next part."""
+def _loaded(folder: str, max_tokens: int | None, files: tuple[Any, ...]) -> Encoder:
     return Encoder(Path(folder), max_tokens=max_tokens)
 
 
@@ -84,11 +97,14 @@ class Semantic(Linked):
     """Least cosine of two duplicates: 1 - epsilon of SemDeDup; .99 is NeMo Curator's default."""
     clusters_at_most: Annotated[int, Field(ge=1)] = 1_000
     """Groups within which documents are compared: more are faster, and separate more pairs. NeMo Curator's default."""
+    least_per_cluster: Annotated[int, Field(ge=1)] = 8_192
+    """Documents of a group on average, at least: a corpus has fewer groups as long as comparing costs next to nothing
+    beside the encoder, and up to twice as many documents are all compared with each other."""
     iterations: Annotated[int, Field(ge=1)] = 20
     """Of k-means, at most."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """Tokens of a text that count; null: as many as the encoder takes."""
-    keep: Among | Keep = "hardest"
+    keep: Among | Keep = "hardest"  # type: ignore[assignment]  # of what the base has no word for: see `clusters`
     require_similar_to_survivor: bool = True
     """Remove a document only if it is itself similar to the survivor."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
@@ -112,10 +128,6 @@ class Semantic(Linked):
     def least_similarity(self) -> float:
         """The threshold."""
         return self.threshold
-
-    def parameters(self) -> dict[str, Any]:
-        """The parameters, `keep` as the recipe writes it."""
-        return super().parameters() | {"keep": self.keep if isinstance(self.keep, str) else as_written(self.keep)}
 
     def map(self, batches: Iterator[Batch]) -> pa.Table:
         """One row a document: id, bytes, hashes, and its embedding."""
@@ -141,7 +153,7 @@ class Semantic(Linked):
         return (
             Round("centroids", reads=("drawn",), gives=("centroids",), by="once"),
             Round("assign", reads=("drawn",), gives=("assigned", "near"), by="part", row_bytes=2_048),
-            Round("neighbours", reads=("assigned",), gives=GIVEN, by="hash"),
+            Round("neighbours", reads=("assigned",), gives=GIVEN, by="hash", tasks=min(self.clusters_at_most, TASKS)),
         )
 
     def scatter(self, partial: pa.Table, part: int, out: Out) -> None:
@@ -151,7 +163,7 @@ class Semantic(Linked):
         key = mixed(partial.column("text_hash").to_numpy()[rows] ^ np.uint64(self.seed))
         first = np.argsort(key, kind="stable")[: self._sampled]
         out.write("drawn", pa.table([key[first], places(part, rows[first])], schema=DRAWN_SCHEMA))
-        out.tell(without_text=partial.num_rows - int(_has_vector(partial).sum()))
+        out.tell(without_vector=partial.num_rows - int(_has_vector(partial).sum()))
 
     def centroids(self, view: View, out: Out) -> None:
         """Centroids of the documents with the smallest hashes."""
@@ -164,11 +176,10 @@ class Semantic(Linked):
             key, place = key[: self._sampled], place[first[: self._sampled]]
         if not len(place):
             return
-        ascending = np.argsort(place)
-        vectors = np.empty_like(found := Corpus(view).matrix("embedding", place[ascending], np.float16))
-        vectors[ascending] = found
-        count = min(self.clusters_at_most, max(1, len(vectors) // LEAST_PER_CLUSTER))
-        centroids = centroids_of(vectors, count, iterations=self.iterations)
+        # Of hashes spread evenly, the n-th smallest of so many tells how many there are (Bar-Yossef et al. 2002).
+        documents = len(key) if len(key) < self._sampled else (len(key) - 1) * KEYS // (int(key[-1]) + 1)
+        count = min(self.clusters_at_most, max(1, documents // self.least_per_cluster))
+        centroids = centroids_of(_vectors(view, place), count, iterations=self.iterations)
         values = pa.array([row.tobytes() for row in centroids], pa.binary())
         out.write("centroids", pa.table([np.arange(len(centroids), dtype=np.uint64), values], schema=CENTROIDS_SCHEMA))
         out.tell(groups=len(centroids))
@@ -178,7 +189,7 @@ class Semantic(Linked):
         rows = view.all_rows("centroids")
         if not rows.num_rows:
             return
-        centroids = np.frombuffer(b"".join(rows.column("centroid").to_pylist()), dtype=np.float32)
+        centroids = np.frombuffer(b"".join(rows.column("centroid").to_pylist()), dtype=np.float16)
         centroids = centroids.reshape(rows.num_rows, -1)
         for part in view.span.parts:
             of_part, vectors = self._embedded(view.partial(part))
@@ -187,9 +198,9 @@ class Semantic(Linked):
             alone = np.ones(len(place), dtype=bool)
             alone[known] = alike["node"] == place[known]
             place, vectors = place[alone], vectors[alone]
-            nearest, cosine = nearest_of(vectors, centroids)
+            nearest, product = nearest_of(vectors, centroids)
             out.write("assigned", pa.table([mixed(nearest.astype(np.uint64)), nearest, place], schema=ASSIGNED_SCHEMA))
-            out.write("near", pa.table([place, cosine.astype(np.float64).round(DECIMALS)], schema=NEAR_SCHEMA))
+            out.write("near", pa.table([place, product], schema=NEAR_SCHEMA))
             view.release()
 
     def neighbours(self, view: View, out: Out) -> None:
@@ -199,26 +210,51 @@ class Semantic(Linked):
         order = np.lexsort((place, group))
         group, place = group[order], place[order]
         starts = np.flatnonzero(np.diff(group, prepend=-1))
+        held, largest = Held(lambda links: self.hand_over(links, out)), 0
         for start, end in pairwise([*starts.tolist(), len(group)]):
-            self.hand_over(self._links(view, place[start:end]), out)
-            out.tell(compared_pairs=(end - start) * (end - start - 1) // 2)
-            view.release()
+            for own in self._pieces(view, place[start:end]):
+                largest = max(largest, len(own))
+                out.tell(compared_pairs=self._compare(own, _vectors(view, own), held))
+                view.release()
+            out.tell(split_groups=int(end - start > GROUP_AT_MOST))
+        held.let_go()
+        out.tell(largest_groups=[largest])
 
-    def _links(self, view: View, place: np.ndarray) -> pa.Table:
-        """Pairs of one group that are similar enough; `place` ascends."""
-        vectors = Corpus(view).matrix("embedding", place, np.float16).astype(np.float32)
-        found = []
+    def _pieces(self, view: View, place: np.ndarray) -> Iterator[np.ndarray]:
+        """A group or, where it is too large, its parts by k-means again; one that holds most of it stays as it is."""
+        if len(place) <= GROUP_AT_MOST:
+            yield place
+            return
+        count = 2 * len(place) // GROUP_AT_MOST + 1
+        hashes = mixed(Corpus(view).numbers("text_hash", place) ^ np.uint64(self.seed))
+        drawn = place[np.argsort(hashes, kind="stable")[: SAMPLED_PER_CLUSTER * count]]
+        centroids = centroids_of(_vectors(view, drawn), count, iterations=self.iterations)
+        blocks = (place[low : low + GROUP_AT_MOST] for low in range(0, len(place), GROUP_AT_MOST))
+        nearest = np.concatenate([nearest_of(_vectors(view, block), centroids)[0] for block in blocks])
+        for centroid in range(len(centroids)):
+            own = place[nearest == centroid]
+            if 2 * len(own) > len(place):
+                yield own
+            elif len(own):
+                yield from self._pieces(view, own)
+
+    def _compare(self, place: np.ndarray, vectors: np.ndarray, held: "Held") -> int:
+        """The links of one group; of equal vectors the first speaks for all. How many pairs were compared."""
+        _, first, of = np.unique(
+            vectors.view(f"V{vectors.shape[1] * vectors.itemsize}").ravel(), return_index=True, return_inverse=True
+        )
+        equal = np.flatnonzero(first[of] != np.arange(len(place)))
+        held.add(place[first[of[equal]]], place[equal], np.ones(len(equal)))
+        first.sort()
+        place, vectors = place[first], vectors[first]
         for low in range(0, len(place), _BLOCK_ROWS):
-            left = vectors[low : low + _BLOCK_ROWS]
             for right in range(low, len(place), _BLOCK_ROWS):
-                cosine = (left @ vectors[right : right + _BLOCK_ROWS].T).round(DECIMALS)
-                one, other = np.nonzero(cosine >= np.float32(self.threshold))
-                values = cosine[one, other].astype(np.float64)
-                one, other = one + low, other + right
-                new = one < other
-                found.append((place[one[new]], place[other[new]], values[new]))
-        columns = [np.concatenate(column) for column in zip(*found, strict=True)]
-        return pa.table(columns, schema=LINKS_SCHEMA)
+                cosine = cosines(vectors[low : low + _BLOCK_ROWS], vectors[right : right + _BLOCK_ROWS])
+                one, other = np.nonzero(cosine >= self.threshold)
+                new = one + low < other + right
+                one, other = one[new], other[new]
+                held.add(place[one + low], place[other + right], cosine[one, other])
+        return len(equal) + len(place) * (len(place) - 1) // 2
 
     def clusters(self, view: View, out: Out) -> None:
         """Survivors, and the fates of the others; the centroid's nearness enters the policy here."""
@@ -240,26 +276,46 @@ class Semantic(Linked):
 
     def similarity(self, view: View) -> Similarity:
         """Cosine of the embeddings."""
-        corpus = Corpus(view)
 
         def cosine(left: np.ndarray, right: np.ndarray) -> np.ndarray:
             found = np.empty(len(left))
             for low in range(0, len(left), _BLOCK_ROWS):
                 some = slice(low, low + _BLOCK_ROWS)
-                place, which = np.unique(np.concatenate([left[some], right[some]]), return_inverse=True)
-                vectors = corpus.matrix("embedding", place, np.float16).astype(np.float32)
-                half = len(which) // 2
-                products = np.einsum("nd,nd->n", vectors[which[:half]], vectors[which[half:]])
-                found[some] = products.round(DECIMALS)
+                found[some] = paired_cosines(_vectors(view, left[some]), _vectors(view, right[some]))
                 view.release()
             return found
 
         return cosine
 
+    @property
+    def follows_links(self) -> bool:
+        """No: members are compared again where clusters are decided; a crowd of n documents has n^2 / 2 links."""
+        return False
+
+    def guard(self, view: View) -> Any:
+        """Leaders of which each claims only what is similar to itself, in clusters where some are not."""
+        if not self.require_similar_to_survivor:
+            return None
+
+        def chosen(nodes: np.ndarray, rank: np.ndarray, leader: np.ndarray, close: np.ndarray) -> np.ndarray:
+            apart = np.unique(leader[close < self.threshold])
+            some = np.flatnonzero(np.isin(leader, apart))
+            some = some[np.lexsort((rank[some], leader[some]))]
+            starts = np.flatnonzero(np.diff(leader[some], prepend=-1))
+            found = leader.copy()
+            for low, high in pairwise([*starts.tolist(), len(some)]):
+                own = some[low:high]
+                found[own] = own[leaders_of(_vectors(view, nodes[own]), self.threshold)]
+                view.release()
+            return found
+
+        return chosen
+
     def summary(self, told: dict[str, Any]) -> dict[str, Any]:
         """Counts, the largest clusters, the histogram; groups and pairs."""
-        names = ("groups", "compared_pairs", "without_text")
-        return super().summary(told) | {name: told.get(name, 0) for name in names}
+        names = ("groups", "split_groups", "compared_pairs", "without_vector")
+        groups = {name: told.get(name, 0) for name in names}
+        return super().summary(told) | groups | {"largest_group": max(told.get("largest_groups", []), default=0)}
 
     def apply(self, batches: Iterator[Batch], state: pa.Table) -> Iterator[Outcome]:
         """Duplicates leave, with the cosine to their survivor; the others learn the size of their cluster."""
@@ -272,7 +328,7 @@ class Semantic(Linked):
 
     @property
     def _sampled(self) -> int:
-        return SAMPLED_PER_CLUSTER * self.clusters_at_most
+        return max(SAMPLED_AT_LEAST, SAMPLED_PER_CLUSTER * self.clusters_at_most)
 
     def _embedded(self, partial: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """Rows that speak for a text and have a vector, and their vectors, float16."""
@@ -282,5 +338,37 @@ class Semantic(Linked):
         return rows, vectors[rows]
 
 
+class Held:
+    """Links of a task until they are many enough to be handed over."""
+
+    def __init__(self, hand_over: Callable[[pa.Table], None]) -> None:
+        self._hand_over = hand_over
+        self._links: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._count = 0
+
+    def add(self, left: np.ndarray, right: np.ndarray, similarity: np.ndarray) -> None:
+        """Pairs of places, the lower one left."""
+        self._links.append((left, right, similarity))
+        self._count += len(left)
+        if self._count >= _LINKS_HELD:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Hand over what is held."""
+        if self._count:
+            columns = [np.concatenate(column) for column in zip(*self._links, strict=True)]
+            self._hand_over(pa.table(columns, schema=LINKS_SCHEMA))
+        self._links, self._count = [], 0
+
+
+def _vectors(view: View, place: np.ndarray) -> np.ndarray:
+    """float16[n, d]: the embeddings of documents, in the order of their places as given."""
+    ascending = np.argsort(place, kind="stable")
+    found = Corpus(view).matrix("embedding", place[ascending], np.float16)
+    vectors = np.empty_like(found)
+    vectors[ascending] = found
+    return vectors
+
+
 def _has_vector(partial: pa.Table) -> np.ndarray:
-    return fixed_rows(partial.column("embedding"), np.float16).any(axis=1)
+    return np.any(fixed_rows(partial.column("embedding"), np.float16), axis=1)

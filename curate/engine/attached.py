@@ -72,9 +72,14 @@ class AttachedDumps:
         """Which dump a part lies in."""
         return self._of(number)[0]
 
+    def within(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The dump of each part, and its number within that."""
+        dumps = np.searchsorted(self._starts, numbers, side="right") - 1
+        return dumps, numbers - self._starts[dumps]
+
     def names(self, numbers: np.ndarray) -> pa.Array:
         """The name of the dump of each part."""
-        dumps = np.searchsorted(self._starts, numbers, side="right") - 1
+        dumps, _ = self.within(numbers)
         return pa.array([dump.name for dump in self.dumps], pa.string()).take(pa.array(dumps))
 
     def removed(self, number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -254,7 +254,8 @@ def _map_part(job: MapJob) -> dict[str, Any]:
     (exchange,) = built_steps(job)
     partial = exchange.map(read_part(job.parent))
     check_unchanged(job.models)
-    files = {"partial": write_partial(job.folder, job.part, exchange.kept(partial))}
+    kept = exchange.kept(partial)
+    files = {"partial": write_partial(job.folder, job.part, kept.schema, kept.to_batches())}
     out = FileOut(job.folder, job.part, exchange.tables(), {table: table for table in scattered_tables(exchange)})
     with out:
         exchange.scatter(partial, job.part, out)

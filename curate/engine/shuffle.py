@@ -8,7 +8,7 @@ manifest of the job that wrote it is removed, so that the next run makes it agai
 """
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -228,11 +228,14 @@ def partial_name(part: int) -> str:
     return f"partial-{part:05d}.arrow"
 
 
-def write_partial(folder: str, part: int, partial: pa.Table) -> dict[str, Any]:
+def write_partial(folder: str, part: int, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> dict[str, Any]:
     """Write a partial; its entry for the manifest."""
-    with HashedFile(at(folder) / partial_name(part)) as file, pa.ipc.new_file(file, partial.schema) as writer:
-        writer.write_table(partial)
-    return written_entry(file.info(partial.num_rows))
+    rows = 0
+    with HashedFile(at(folder) / partial_name(part)) as file, pa.ipc.new_file(file, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            rows += batch.num_rows
+    return written_entry(file.info(rows))
 
 
 def _checksum(block: pa.RecordBatch) -> int:

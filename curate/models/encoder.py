@@ -2,11 +2,14 @@
 
 The folder is that of `save_pretrained` or of a sentence-transformers model, whose pooling it then follows; without one,
 the mean over tokens. Weights are read from safetensors only, and no code of the model's runs. Only the beginning of a
-text counts, up to the model's length. Embeddings have unit length, in float16: on one machine the same batch gives the
-same bytes; another processor or a GPU may differ in the last bit.
+text counts, up to the model's length. Embeddings have unit length, in float16. Without a GPU each text goes through
+the model alone, in one thread: the same text gives the same bytes whatever is beside it, at no cost. On a GPU texts go
+in groups: a vector may differ in the last bit with what is beside it, as it may between kinds of machines.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,12 +31,14 @@ _POOLINGS: dict[str, Pooling] = {
 }
 """Switches of sentence-transformers' `Pooling/config.json`."""
 
-_TOKENS_A_PASS = 8_192
-"""Tokens, padding included, that go through the model at once."""
+_TOKENS_A_PASS = {"cpu": 1, "cuda": 8_192}
+"""Tokens, padding included, of the texts that go through the model at once; a text that is longer goes alone."""
 _UNSTATED_TOKENS = 512
 """Length of a text where neither model nor tokenizer state one."""
 _CHARS_PER_TOKEN = 24
 """Characters of a text that are tokenized for each token that the model takes: the rest could hardly count."""
+_UNKNOWN_AT_MOST = 0.5
+"""Share of tokens that the model's vocabulary does not have: beyond it, texts of a script would be one and the same."""
 
 
 def folder_problem(folder: Path) -> str | None:
@@ -57,7 +62,9 @@ class Encoder:
         """
         import torch
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         if problem := folder_problem(folder):
             raise InputError(f"{folder}: {problem}.")
         self.folder = folder
@@ -70,23 +77,32 @@ class Encoder:
             raise InputError(f"{folder}: no encoder that transformers can load: {error}") from error
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model.eval().to(self._device)
+        self._frame = len(self._tokenizer("")["input_ids"])
         self.dimensions = int(self._model.config.hidden_size)
         self.max_tokens = min(_longest(folder, self._model, self._tokenizer), max_tokens or 1 << 30)
 
     def encode(self, texts: pa.Array) -> np.ndarray:
-        """float16[n, dimensions]: one unit vector a text; zeros for an empty text or a null."""
+        """float16[n, dimensions]: one unit vector a text; zeros for a null, a text without words, and one of which the
+        model's vocabulary knows less than half."""
         import torch
 
         found = np.zeros((len(texts), self.dimensions), dtype=np.float16)
+        if not len(texts):
+            return found
         most = _CHARS_PER_TOKEN * self.max_tokens
-        beginnings = [text[:most] if text else "" for text in texts.to_pylist()]
+        beginnings = [text.lstrip()[:most] if text else "" for text in texts.to_pylist()]
         tokens = self._tokenizer(beginnings, truncation=True, max_length=self.max_tokens)["input_ids"]
-        rows = [row for row in range(len(tokens)) if beginnings[row].strip() and tokens[row]]
+        rows = [row for row in range(len(tokens)) if beginnings[row] and self._knows(tokens[row])]
         rows.sort(key=lambda row: (len(tokens[row]), row))
-        with torch.inference_mode():
-            for some in _passes(rows, tokens):
+        with torch.inference_mode(), _one_thread(self._device.type):
+            for some in _passes(rows, tokens, at_most=_TOKENS_A_PASS[self._device.type]):
                 found[some] = self._vectors([tokens[row] for row in some])
         return found
+
+    def _knows(self, tokens: list[int]) -> bool:
+        """Whether enough of the text's tokens, without those that frame every text, are in the vocabulary."""
+        words, unknown = len(tokens) - self._frame, self._tokenizer.unk_token_id
+        return words > 0 and (unknown is None or tokens.count(unknown) <= _UNKNOWN_AT_MOST * words)
 
     def _vectors(self, tokens: list[list[int]]) -> np.ndarray:
         import torch
@@ -106,11 +122,24 @@ class Encoder:
         return np.asarray(torch.nn.functional.normalize(pooled, dim=1).half().cpu().numpy())
 
 
-def _passes(rows: list[int], tokens: list[list[int]]) -> "list[list[int]]":
-    """Rows, in order of length, in groups that make `_TOKENS_A_PASS` when padded to their longest."""
+@contextmanager
+def _one_thread(device: str) -> Iterator[None]:
+    """How products are shared among threads can change their last bit; parts are what workers share."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if device == "cpu" else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _passes(rows: list[int], tokens: list[list[int]], *, at_most: int) -> "list[list[int]]":
+    """Rows, in order of length, in groups of `at_most` tokens when padded to their longest, or of one row."""
     groups: list[list[int]] = []
     for row in rows:
-        if not groups or (len(groups[-1]) + 1) * len(tokens[row]) > _TOKENS_A_PASS:
+        if not groups or (len(groups[-1]) + 1) * len(tokens[row]) > at_most:
             groups.append([])
         groups[-1].append(row)
     return groups

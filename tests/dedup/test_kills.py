@@ -16,7 +16,7 @@ from tests.engine.test_exchange import corpus, decided, in_memory, written
 CHILD = """
 import sys
 from pathlib import Path
-from curate.dedup import minhash
+from curate.dedup import linked
 from curate.engine import exchange
 from tests.engine.test_exchange import Finish, decided
 
@@ -25,7 +25,7 @@ def run(work, jobs):
         print(job.manifest, flush=True)
         yield number, work(job)
 
-exchange.WHOLE_BYTES, exchange.RANGE_BYTES, minhash.ONE_TASK_BYTES = -1, 700, 0
+exchange.WHOLE_BYTES, exchange.RANGE_BYTES, linked.ONE_TASK_BYTES = -1, 700, 0
 decided(sys.argv[1], Path(sys.argv[2]), sys.argv[3:], Finish(run))
 """
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +44,7 @@ def test_twenty_kills_at_random_moments_change_no_byte(
     parents = written(tmp_path / "parent", rows, 8)
     monkeypatch.setattr(exchange, "WHOLE_BYTES", -1)
     monkeypatch.setattr(exchange, "RANGE_BYTES", 700)
-    monkeypatch.setattr("curate.dedup.minhash.ONE_TASK_BYTES", 0)
+    monkeypatch.setattr("curate.dedup.linked.ONE_TASK_BYTES", 0)
     expected = decided(name, tmp_path / "untouched", parents)
     assert expected == in_memory(name, rows, 1, 1)
     chance, folder = random.Random(name), tmp_path / "killed"

@@ -13,7 +13,7 @@ def _planted(groups: int, each: int, *, noise: float, seed: int) -> tuple[np.nda
     group = chance.permutation(np.repeat(np.arange(groups), each))
     vectors = middles[group] / np.linalg.norm(middles[group], axis=1, keepdims=True)
     vectors += chance.normal(size=vectors.shape) * noise
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), group
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16), group
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -41,7 +41,7 @@ def test_the_nearest_centroid_is_the_one_of_greatest_cosine(monkeypatch: pytest.
 
 
 def test_few_or_equal_or_no_vectors_make_no_trouble() -> None:
-    one = np.ones((1, 4), dtype=np.float32) / 2
+    one = np.ones((1, 4), dtype=np.float16) / 2
     assert centroids_of(one, 10).shape == (1, 4)
     assert np.isfinite(centroids_of(np.repeat(one, 20, axis=0), 5)).all()
-    assert centroids_of(np.empty((0, 4), dtype=np.float32), 5).shape == (1, 4)
+    assert centroids_of(np.empty((0, 4), dtype=np.float16), 5).shape == (1, 4)

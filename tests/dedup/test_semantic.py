@@ -1,7 +1,10 @@
 """Semantic deduplication against brute force on the same embeddings, and what it promises of survivors."""
 
+import math
+import os
 import random
 from collections.abc import Iterator
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,10 @@ import pyarrow as pa
 import pytest
 
 from curate.dedup.corpus import fixed_rows
-from curate.dedup.semantic import Semantic
+from curate.dedup.cosine import cosines, paired_cosines
+from curate.dedup.leaders import leaders_of
+from curate.dedup.semantic import Semantic, load_encoder
+from curate.dedup.stars import stars
 from curate.documents import DOCUMENT_SCHEMA, Batch
 from curate.steps import State
 
@@ -42,7 +48,7 @@ def _parts(texts: Texts, parts: int) -> list[Texts]:
 
 
 def _vectors(partial: pa.Table) -> np.ndarray:
-    return fixed_rows(partial.column("embedding"), np.float16).astype(np.float64)
+    return fixed_rows(partial.column("embedding"), np.float16)
 
 
 def _decided(
@@ -63,7 +69,10 @@ def _told(state: State) -> dict[str, dict[str, Any]]:
 @pytest.fixture
 def step(small_encoder: Path) -> Iterator[Any]:
     def made(**parameters: Any) -> Semantic:
-        return Semantic(encoder=str(small_encoder), **{"threshold": 0.97, "clusters_at_most": 4} | parameters)
+        return Semantic(
+            encoder=str(small_encoder),
+            **{"threshold": 0.97, "clusters_at_most": 4, "least_per_cluster": 8} | parameters,
+        )
 
     yield made
 
@@ -74,10 +83,11 @@ def test_within_one_group_all_similar_pairs_are_found_and_no_other(step: Any, se
     whole = step(clusters_at_most=1)
     told, summary = _decided(whole, texts, 3)
     vectors = np.concatenate([_vectors(whole.map(iter([_batch(part)]))) for part in _parts(texts, 3)])
-    known = vectors.any(axis=1)
-    similar = (vectors @ vectors.T).round(5) >= 0.97
+    known = np.asarray(vectors.any(axis=1))
+    similar = np.zeros((len(texts), len(texts)), dtype=bool)
+    similar[np.ix_(known, known)] = cosines(vectors[known], vectors[known]) >= 0.97
     removed = {key for key, row in told.items() if row["survivor"]}
-    assert removed and summary["removed"] == len(removed) and summary["without_text"] == 2
+    assert removed and summary["removed"] == len(removed) and summary["without_vector"] == 2
     for row in range(len(texts)):
         if not known[row]:
             continue
@@ -121,3 +131,87 @@ def test_the_columns_of_the_policy_and_an_empty_corpus_are_no_trouble(step: Any)
     told, summary = _decided(step(), ["", None], 2)
     assert summary["documents"] == 2 and summary["groups"] == 0
     assert [row["survivor"] for row in told.values()] == [None, "d0000"]  # equal texts
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_leaders_from_vectors_are_those_of_all_similar_pairs(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curate.dedup.leaders._BLOCK_ROWS", 16)
+    chance = np.random.default_rng(seed)
+    vectors = chance.normal(size=(12, 8))[chance.integers(12, size=150)] + chance.normal(size=(150, 8)) * 0.3
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    left, right = np.nonzero(np.triu(cosines(vectors, vectors) >= 0.9, 1))
+    expected = stars(left, right, np.arange(len(vectors)))
+    assert len(left) > len(vectors) and 1 < len(np.unique(expected)) < len(vectors)
+    np.testing.assert_array_equal(leaders_of(vectors, 0.9), expected)
+
+
+def test_cosines_are_exact_in_any_order_and_one_of_equal_vectors() -> None:
+    chance = np.random.default_rng(1)
+    vectors = chance.normal(size=(40, 384))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    found, order = cosines(vectors, vectors), chance.permutation(384)
+    assert (np.diagonal(found) == 1).all() and (found == found.T).all()
+    np.testing.assert_array_equal(cosines(vectors[:, order], vectors[:, order]), found)
+    np.testing.assert_array_equal(np.concatenate([cosines(row[None], vectors) for row in vectors]), found)
+    np.testing.assert_array_equal(
+        paired_cosines(np.repeat(vectors, 40, axis=0), np.tile(vectors, (40, 1))), found.ravel()
+    )
+    one, other = ([Fraction(float(value)) for value in vectors[row]] for row in (0, 1))
+    product = sum(a * b for a, b in zip(one, other, strict=True))
+    length = sum(a * a for a in one) * sum(b * b for b in other)
+    assert found[0, 1] == float(product) / math.sqrt(length)
+
+
+def test_a_group_that_is_too_large_is_cut_and_a_crowd_of_one_text_costs_no_pairs(
+    step: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.dedup.semantic.GROUP_AT_MOST", 8)
+    texts = _corpus(5)
+    whole, cut = (_decided(step(clusters_at_most=most), texts, parts) for most, parts in ((1, 1), (1, 4)))
+    assert whole == cut, "where it is cut depends on no part"
+    summary = whole[1]
+    assert summary["split_groups"] == 1 and 0 < summary["largest_group"] < len(texts) / 2
+    assert 0 < summary["compared_pairs"] < len(texts) * len(texts) // 5
+    beginning = "the river runs under old bridge " * 4  # 24 words: nothing after them counts
+    crowd: Texts = [f"{beginning} {word} {other}" for word in WORDS for other in WORDS]
+    told, summary = _decided(step(clusters_at_most=1), crowd, 2)
+    assert summary["largest_group"] == len(crowd) and summary["compared_pairs"] == len(crowd) - 1
+    assert sum(row["survivor"] is None for row in told.values()) == 1
+
+
+def test_chains_are_followed_only_where_the_recipe_says_so(step: Any) -> None:
+    texts = _corpus(2)
+    (guarded, strict), (chained, loose) = (
+        _decided(step(clusters_at_most=1, threshold=0.9, require_similar_to_survivor=required), texts, 2)
+        for required in (True, False)
+    )
+    assert strict["removed_below_threshold"] == 0 < loose["removed_below_threshold"]
+    assert strict["removed"] < loose["removed"] and strict["linked_pairs"] == loose["linked_pairs"]
+    assert {key for key, row in guarded.items() if row["survivor"]} > set()
+    assert min(row["link"] for row in chained.values() if row["survivor"]) >= 0.9
+
+
+def test_an_encoder_whose_files_are_others_is_loaded_again(small_encoder: Path, tmp_path: Path) -> None:
+    for file in small_encoder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    first = load_encoder(str(tmp_path), None)
+    assert load_encoder(str(tmp_path), None) is first
+    os.utime(tmp_path / "model.safetensors", ns=(0, 0))
+    assert load_encoder(str(tmp_path), None) is not first
+
+
+@pytest.mark.parametrize("least, groups", [(1_000_000, 1), (20, 4), (8, 9)])
+def test_a_corpus_has_as_many_groups_as_documents_for_them(
+    step: Any, monkeypatch: pytest.MonkeyPatch, least: int, groups: int
+) -> None:
+    short = [f"{one} {other}" for one in WORDS[:5] for other in WORDS[:5]]
+    texts: Texts = [*(text for text in _corpus(3) if text), *short]
+    distinct = len(set(texts))
+    found = _decided(step(clusters_at_most=9, least_per_cluster=least), texts, 2)[1]["groups"]
+    assert found == min(max(1, distinct // least), 9) == groups
+    monkeypatch.setattr("curate.dedup.semantic.SAMPLED_AT_LEAST", 45)
+    monkeypatch.setattr(
+        "curate.dedup.semantic.SAMPLED_PER_CLUSTER", 5
+    )  # the 45 smallest hashes: now they tell how many
+    told = _decided(step(clusters_at_most=9, least_per_cluster=least), texts, 2)[1]["groups"]
+    assert abs(told - groups) <= 2

@@ -176,7 +176,7 @@ def test_components_that_one_task_cannot_hold_are_found_in_turns(
     one, several, again = Finish(), Finish(), Finish()
     assert decided("minhash", tmp_path / "one", parents, one) == expected
     assert [name for name in one.done if name.startswith("round-stars")] == ["round-stars.0-00000.json"]
-    monkeypatch.setattr("curate.dedup.minhash.ONE_TASK_BYTES", 0)
+    monkeypatch.setattr("curate.dedup.linked.ONE_TASK_BYTES", 0)
     monkeypatch.setattr(exchanging, "RANGE_BYTES", 500)
     assert decided("minhash", tmp_path / "several", parents, several) == expected
     turns = [name for name in several.done if name.startswith("round-stars")]
@@ -303,7 +303,7 @@ def test_shingles_that_changed_on_the_disk_are_never_compared(tmp_path: Path, mo
 def test_two_workers_write_the_same_files_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parents = written(tmp_path / "parent", corpus(5), 4)
     in_rounds(monkeypatch, 4_000)
-    monkeypatch.setattr("curate.dedup.minhash.ONE_TASK_BYTES", 0)
+    monkeypatch.setattr("curate.dedup.linked.ONE_TASK_BYTES", 0)
     executor = LocalExecutor(2)
     try:
         for name in ("exact", "guarded"):

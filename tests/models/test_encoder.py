@@ -46,8 +46,14 @@ def test_a_text_has_the_same_vector_among_others_as_alone(small_encoder: Path, t
 
 
 def test_a_text_without_words_has_no_vector(small_encoder: Path) -> None:
-    found = Encoder(small_encoder).encode(pa.array(["", None, " \n", "the cat"]))
+    found = Encoder(small_encoder).encode(pa.array(["", None, " \n", "the cat", " " * 9_999 + "the cat"]))
     assert not found[:3].any() and np.linalg.norm(found[3].astype(float)) == pytest.approx(1, abs=1e-3)
+    assert (found[3] == found[4]).all()
+
+
+def test_a_text_that_the_vocabulary_does_not_know_has_no_vector(small_encoder: Path) -> None:
+    found = Encoder(small_encoder).encode(pa.array(["ዓለም ሰላም", "ዓለም ሰላም the", "ዓለም the cat", "ዓለም cat"]))
+    assert found.any(axis=1).tolist() == [False, False, True, True]
 
 
 def test_folders_that_are_no_encoders_are_refused_by_name(small_encoder: Path, tmp_path: Path) -> None:
