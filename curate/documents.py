@@ -61,6 +61,14 @@ def stable_id(source: str, offset: int) -> str:
     return hashlib.blake2b(f"{source}\0{offset}".encode(), digest_size=16).hexdigest()
 
 
+def declaring(column: str, kind: str = "string") -> str:
+    """How a recipe comes to a column that its documents lack: the end of a message (docs/sources.md)."""
+    return (
+        f"A column of the source's own is kept if `source` declares it, "
+        f"`{{parquet: {{files: ..., columns: {{{column}: {kind}}}}}}}`; one that a step adds is there after that step."
+    )
+
+
 class Batch:
     """A record batch of documents with the memo of its words and lines."""
 

@@ -7,7 +7,7 @@ when the same parameters would give another output; it enters the fingerprint.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -163,6 +163,21 @@ class Step(PipelineStep):
         """Why a file or folder that an artifact field names cannot be meant, before it is hashed; None if it may be."""
         return None
 
+    def problem_within(self) -> tuple[tuple[str | int, ...], str] | None:
+        """Why what the files of its artifact fields hold is of no use, found before anything runs: the place below its
+        parameters, such as `("lists", 1)`, and a sentence; None if all are usable."""
+        return None
+
+    def missing_column(self, there: Collection[str]) -> tuple[str, str] | None:
+        """The parameter that names a column which documents with these columns lack, and a sentence; None if all are
+        there."""
+        return None
+
+    @property
+    def adds(self) -> tuple[str, ...] | None:
+        """Columns that it adds to the documents; None: that is not known before it runs."""
+        return None
+
     @property
     def libraries(self) -> tuple[str, ...]:
         """Distributions whose version can change the output (an extractor, a model library); enter the fingerprint."""
@@ -210,6 +225,11 @@ class Filter(Step):
     type: ClassVar[str] = "curate filter"
     labels: ClassVar[tuple[str, ...]] = ()
     """Columns that `annotate` adds to the documents."""
+
+    @property
+    def adds(self) -> tuple[str, ...] | None:
+        """Its labels."""
+        return self.labels if type(self).process is Filter.process else None
 
     @abstractmethod
     def measure(self, batch: Batch) -> dict[str, np.ndarray]:

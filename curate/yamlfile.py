@@ -13,6 +13,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from curate.errors import RecipeError
+from curate.shapes import Shape
 
 Field = tuple[str | int, ...]
 MOST_BYTES = 128 << 10
@@ -20,6 +21,8 @@ MOST_BYTES = 128 << 10
 MOST_FIELDS, MOST_CHARACTERS = 100_000, 1_000_000
 """Of the data, each alias counted anew."""
 T = TypeVar("T")
+_OF_TYPE = ("tuple_type", "list_type", "set_type", "frozen_set_type", "dict_type", "dataclass_type", "model_type")
+"""Problems that pydantic tells in words of Python."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +51,51 @@ class YamlFile:
         try:
             return adapter.validate_python(value)
         except ValidationError as error:
-            raise RecipeError("\n".join(self._explain(problem, at) for problem in error.errors())) from None
+            raise RecipeError("\n".join(self._problems(Shape.of(adapter.core_schema), error, value, at))) from None
 
-    def _explain(self, problem: Any, at: Field) -> str:
-        # pydantic puts names of union members into `loc`; the longest prefix that stands in the file is the place.
-        # A key that is wrong ends in `[key]` there.
+    def _problems(self, shape: Shape, error: ValidationError, value: Any, at: Field) -> list[str]:
+        """A line a problem; a value that fits no member of a union is one problem."""
+        lines: dict[Field, str] = {}
+        for problem in error.errors():
+            way = problem["loc"]
+            found = None if "[key]" in way else shape.union_on(way)
+            if found is None or found[0] == len(way):  # pydantic names the member behind the union's own place
+                lines[(*way, problem["type"])] = self._explain(problem, at, shape.at(way))
+            elif (field := way[: found[0]]) not in lines:
+                lines[field] = self._unfit(found[1], _inside(value, field), at + field)
+        return list(lines.values())
+
+    def _unfit(self, union: Shape, given: Any, field: Field) -> str:
+        if meant := union.meant_by(given):
+            try:
+                self.parse(TypeAdapter(meant.schema["cls"]), given, field)
+            except RecipeError as error:
+                return str(error)
+        return f"{self.where(field)}: must be {union.words}; got {given!r:.80}."
+
+    def _explain(self, problem: Any, at: Field, shape: Shape | None) -> str:
+        # A key that is wrong ends in `[key]`.
         field = at + tuple(part for part in problem["loc"] if part != "[key]")
         if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             return f"{self.where(field)}: there is no such field here."
         if problem["type"] in ("missing", "missing_keyword_only_argument"):
             return f"{self.where(field)}: this field is missing."
+        if problem["type"] in _OF_TYPE and shape is not None:
+            return f"{self.where(field)}: must be {shape.words}; got {problem['input']!r:.80}."
+        if problem["type"] == "too_short":
+            return (
+                f"{self.where(field)}: must have {problem['ctx']['min_length']} or more; got {problem['input']!r:.80}."
+            )
         message = problem["msg"].removeprefix("Value error, ")
         given = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r:.80})"
         return f"{self.where(field)}: {message}{given}."
+
+
+def _inside(value: Any, field: Field) -> Any:
+    """What stands at a field of plain data."""
+    for part in field:
+        value = value[part]
+    return value
 
 
 def show(field: Iterable[str | int]) -> str:

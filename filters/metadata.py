@@ -5,6 +5,7 @@ the condition says of a null is unknown: such documents are dropped, unless `kee
 """
 
 import re
+from collections.abc import Collection
 from functools import lru_cache
 from typing import ClassVar
 
@@ -15,7 +16,7 @@ import pyarrow.dataset as ds
 from pydantic import field_validator
 from pydantic.dataclasses import dataclass
 
-from curate.documents import Batch
+from curate.documents import Batch, declaring
 from curate.errors import InputError
 from curate.filters.expressions import compiled
 from curate.steps import STEP_CONFIG, Filter, Rule
@@ -46,15 +47,22 @@ class Metadata(Filter):
         compiled(keep)
         return keep
 
+    def missing_column(self, there: Collection[str]) -> tuple[str, str] | None:
+        """Of those that the condition names."""
+        missing = sorted(_compiled(self.keep)[1].difference(there))
+        if not missing:
+            return None
+        return "keep", (
+            f"the documents have no column {', '.join(map(repr, missing))}, which {self.keep!r} asks for; they have "
+            f"{', '.join(there)}. {declaring(missing[0], 'TYPE')}"
+        )
+
     def measure(self, batch: Batch) -> dict[str, np.ndarray]:
         """`metadata.kept`: 1 where the condition holds, else 0; float64, one a document."""
         expression, columns = _compiled(self.keep)
         schema = batch.data.schema
-        if missing := sorted(columns.difference(schema.names)):
-            raise InputError(
-                f"metadata: the documents have no column {', '.join(map(repr, missing))}, which {self.keep!r} asks "
-                f"for; they have {', '.join(schema.names)}."
-            )
+        if problem := self.missing_column(schema.names):
+            raise InputError(f"metadata: {problem[1]}")
         data = batch.data.select([name for name in schema.names if name in columns])
         try:
             table = ds.dataset(pa.Table.from_batches([data])).to_table(columns={"kept": expression}, use_threads=False)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pydantic import Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
-from curate.documents import Batch
+from curate.documents import Batch, declaring
 from curate.errors import InputError
 from curate.filters.judging import check_bounds, switched_on
 from curate.steps import STEP_CONFIG, Filter, Rule
@@ -60,7 +60,10 @@ class Regex(Filter):
         """`regex.matches`: how often the pattern matches; float64, one a document."""
         names = batch.data.schema.names
         if self.column not in names:
-            raise InputError(f"regex: the documents have no column {self.column!r}; they have {', '.join(names)}.")
+            raise InputError(
+                f"regex: the documents have no column {self.column!r}; they have {', '.join(names)}. "
+                f"{declaring(self.column)}"
+            )
         values = batch.data.column(self.column)
         if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
             raise InputError(f"regex: the column {self.column!r} holds {values.type}, and a pattern needs strings.")

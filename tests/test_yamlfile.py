@@ -1,9 +1,11 @@
 """Every field of a YAML file knows its line, and numbers are numbers."""
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 from curate.errors import RecipeError
 from curate.yamlfile import load_yaml, show
@@ -55,3 +57,44 @@ def test_an_empty_file_is_a_sentence(tmp_path: Path) -> None:
 
 def test_fields_are_shown_as_people_write_them() -> None:
     assert show(("steps", 2, "gopher_quality", "min_words")) == "steps[2].gopher_quality.min_words"
+
+
+@dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
+class _Best:
+    best: str
+
+
+@dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
+class _Ranked:
+    ranked: Annotated[tuple[str, ...], Field(min_length=1)]
+    by: str
+    then: Literal["first", "last"] = "first"
+
+
+@dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
+class _Choices:
+    keep: Literal["first", "last"] | _Best | _Ranked = "first"
+    words: dict[str, str | list[str]] | None = None
+
+
+CHOICES = "keep: must be first, last, {best: ...} or {ranked: [...], by: ...}; got %s."
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("keep: longer", CHOICES % "'longer'"),
+    ("keep: [first]", CHOICES % "['first']"),
+    ("keep: {}", CHOICES % "{}"),
+    ("keep: {worst: a}", CHOICES % "{'worst': 'a'}"),
+    ("keep: {best: 1, ranked: a}", CHOICES % "{'best': 1, 'ranked': 'a'}"),
+    ("keep: {ranked: wiki, by: kind}", "keep.ranked: must be a list, [...]; got 'wiki'."),
+    ("keep: {ranked: [], by: kind}", "keep.ranked: must have 1 or more; got []."),
+    ("keep: {ranked: [wiki]}", "keep.by: this field is missing."),
+    ("keep: {ranked: [a], by: b, then: c}", "keep.then: Input should be 'first' or 'last' (found 'c')."),
+    ("words: {en: 5}", "words.en: must be text or a list, [...]; got 5."),
+    ("words: [en]", "words: must be fields, {...}; got ['en']."),
+])  # fmt: skip
+def test_a_choice_that_is_none_is_one_sentence_with_the_choices(tmp_path: Path, text: str, said: str) -> None:
+    file = load_yaml(_file(tmp_path, f"# nothing\n{text}\n"))
+    with pytest.raises(RecipeError) as error:
+        file.parse(_Choices, file.data)
+    assert str(error.value) == f"{file.path}, line 2, {said}"

@@ -42,8 +42,7 @@ def _decontaminate(options: argparse.Namespace) -> int:
     for each in found:
         words = f"  {each.summary['flagged_documents']:,} of {each.summary['documents']:,} documents hold an item"
         title = Text.assemble((each.label, "bold"), (words, "dim"))
-        heads = ("benchmark", "items", "found", "documents", "too short", "too common", "same words")
-        shown = plain_table(title, *heads, left=(0,))
+        shown = plain_table(title, "benchmark", "items", "found", "documents", "not checked", left=(0, 4))
         for name, *counts in overview_rows(each):
             shown.add_row(plain(name, 40), *counts)
         show(shown)

@@ -1,4 +1,4 @@
-"""`curate inspect`: the funnel, and what each rule drops alone and together with the others."""
+"""`curate inspect`: the funnel, what each rule drops alone and together with the others, clusters of duplicates."""
 
 import argparse
 from pathlib import Path
@@ -12,11 +12,12 @@ def add(commands: Commands) -> None:
     inspect = command(
         commands,
         "inspect",
-        "the funnel, what each rule drops alone and with others, and samples",
+        "the funnel, what each rule drops alone and with others, clusters of duplicates, and samples",
         "Of a recipe: measures the signals of its filters if they are not stored yet (see `curate annotate`) and asks "
         "every rule of every document: how many fail it, fail it first (what the funnel counts), and fail no other; "
-        "which rules drop the same documents; with the funnel and samples of the run. Of published output: the funnel "
-        "that it came with, as the documents that were dropped are not there.",
+        "which rules drop the same documents; with the funnel, the largest clusters of duplicates and the samples of "
+        "the run, which is all that there is where no step has rules. Of published output: the funnel that it came "
+        "with, as the documents that were dropped are not there.",
         "curate inspect recipe.yaml",
         "curate inspect recipe.yaml --samples 4 --out rules.html --json rules.json",
         "curate inspect out/mine",
@@ -42,20 +43,31 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _recipe(options: argparse.Namespace) -> int:
-    from curate.engine.inspection import add_run, inspect_rules
+    from curate.engine.inspection import Inspection, add_run, inspect_rules
+    from curate.engine.lineage import has_rules
     from curate.engine.recipe import load_recipe
+    from curate.errors import InputError
     from curate.fingerprints import write_json
-    from curate.report.inspection_view import inspection_data, inspection_screen, inspection_sections
+    from curate.report.inspection_view import (
+        inspection_data,
+        inspection_screen,
+        inspection_sections,
+        inspection_words,
+    )
     from curate.report.page import write_page
 
     recipe = load_recipe(Path(options.dataset), source=options.source, builtin_only=options.builtin_only)
-    signals = measured(recipe, options)
-    found = inspect_rules(signals)
+    found = inspect_rules(measured(recipe, options)) if has_rules(recipe) else Inspection([])
     add_run(found, recipe, options.work)
+    if not found.rules and found.funnel is None:
+        raise InputError(
+            f"{recipe.path}: no step of this recipe has rules, and it did not run to its end in {options.work}, so "
+            f"there is nothing to show: `curate run {options.dataset} --work {options.work}` first."
+        )
     show(inspection_screen(found, name=recipe.name, samples=options.samples))
     if options.out is not None:
-        said = f"{found.documents:,} documents come to the rules of {recipe.path.name}"
-        write_page(f"{recipe.name}: rules", said, inspection_sections(found), options.out)
+        title = f"{recipe.name}: {'rules' if found.rules else 'steps'}"
+        write_page(title, inspection_words(found, recipe.path.name), inspection_sections(found), options.out)
         print(f"page    {options.out}")
     if options.json is not None:
         write_json(options.json, {"name": recipe.name, **inspection_data(found)})

@@ -42,6 +42,9 @@ def _run(options: argparse.Namespace) -> int:
             executor.close()
     show(funnel(dataset.name, dataset.funnel))
     print(f"\n{dataset.documents:,} documents, {size(dataset.text_bytes)} of text, {dataset.fingerprint}")
+    for stage in dataset.stages:
+        if said := stage.manifest.get("summary", {}).get("note"):
+            print(f"note   {stage.stage.label}: {said}")
     print(f"parts  {dataset.stages[-1].folder}")
     for target in recipe.output.values():
         print(f"output {redacted(recipe.output_place(target))}")

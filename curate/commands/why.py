@@ -31,7 +31,7 @@ def _why(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from curate.engine.recipe import load_recipe
-    from curate.engine.why import Duplicate, why
+    from curate.engine.why import Duplicate, Edit, why
     from curate.housekeeping.datasets import recipe_of
     from curate.report.markup import visible
     from curate.report.side_by_side import side_by_side
@@ -42,6 +42,8 @@ def _why(options: argparse.Namespace) -> int:
         if isinstance(answer, Duplicate):
             heads = (f"{answer.id} (removed)", f"{answer.survivor} (kept)")
             Console().print(side_by_side(answer.text, answer.survivor_text, heads=heads))
+        elif isinstance(answer, Edit):
+            Console().print(side_by_side(answer.before, answer.after, heads=("before", f"after {answer.by}")))
         else:
             print(visible(answer).replace("\n", " "))  # ids, addresses and errors come from data
     return 0

@@ -49,6 +49,8 @@ VERDICTS_SCHEMA = pa.schema(
         pa.field("removed", pa.large_list(pa.uint32()), nullable=False),  # paragraphs
     ]
 )
+WORST = 2.0
+"""Times `false_positive_rate` that a filter made for too few `expected_ngrams` may be wrong before it is refused."""
 _RUN_NGRAMS = 1 << 22
 """N-grams that `scatter` writes at once."""
 
@@ -75,7 +77,8 @@ class Bloom(Exchange):
     false_positive_rate: float = Field(default=0.01, ge=1e-9, le=0.5)
     """Of one n-gram, with the filter as full as expected."""
     expected_ngrams: int | None = Field(default=None, ge=1)
-    """Of one shard; the filter is made for so many. None: those that `map` counted, repeats included."""
+    """Different n-grams of one shard; the filter is made for so many, and refused if many more fill it. None: those
+    that `map` counted, repeats included."""
     shards: int = Field(default=1, ge=1, le=1 << 16)
     """Filters that know nothing of each other, as BFF's `--total-shards`; documents are dealt by a hash of their id."""
     memory: Size = 4_000_000_000
@@ -141,9 +144,25 @@ class Bloom(Exchange):
         if problem := self._too_large(expected):
             raise InputError(f"`bloom`: {problem}.")
         seen = BloomFilter(expected, self.false_positive_rate)
+        judged, looked = 0, 0
         for run in view.slices("ngrams"):
             out.write("verdicts", self._verdicts(run, seen, out))
+            judged += int(pc.sum(pc.list_value_length(run.column("ngrams"))).as_py() or 0)
+            # counting its bits costs a look at the whole filter: not oftener than for each quarter of its n-grams
+            if judged > expected and (judged == counted or judged - looked > expected // 4):
+                looked = judged
+                self._refuse_overfull(seen.rate, counted)
         out.tell(ngrams=counted, filters=1, filter_bytes=seen.nbytes, false_positive_rates=[seen.rate])
+
+    def _refuse_overfull(self, rate: float, counted: int) -> None:
+        """Too few were expected if so many bits are set: what is new would go as known."""
+        asked = self.false_positive_rate
+        if self.expected_ngrams is not None and rate > min(WORST * asked, (1 + asked) / 2):
+            raise InputError(
+                f"`bloom`: a filter made for {self.expected_ngrams:,} `expected_ngrams` is wrong about {rate:.2g} of "
+                f"new n-grams where `false_positive_rate` allows {asked:g}, so that new text would be removed: leave "
+                f"`expected_ngrams` out, or raise it (this shard has {counted:,} n-grams, repeats included)."
+            )
 
     def _verdicts(self, run: pa.RecordBatch, seen: BloomFilter, out: Out) -> pa.Table:
         offsets, words = _parts_of(run.column("words"))

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from curate.dedup.decontamination_cuts import cut_out, merged
+from curate.dedup.decontamination_cuts import Cut, cut_out, merged
 from curate.dedup.decontamination_index import TOO_COMMON, TOO_SHORT, BenchmarkIndex, load_index, stamps_of
-from curate.dedup.decontamination_items import Role, problem_of_file
+from curate.dedup.decontamination_items import BenchmarkError, Role, problem_of_file
 from curate.dedup.decontamination_scores import (
     FREQUENCIES_SCHEMA,
     MATCHES_SCHEMA,
@@ -30,7 +30,7 @@ from curate.dedup.decontamination_scores import (
     held_places,
 )
 from curate.documents import Batch
-from curate.errors import MismatchError
+from curate.errors import InputError, MismatchError
 from curate.kernels.ngram_index import find_ngrams
 from curate.rounds import Out, Round, Tables, View, first_of_equals, places, row_of
 from curate.steps import STEP_CONFIG, Exchange, Outcome, Rule, departures
@@ -69,7 +69,7 @@ class Decontaminate(Exchange):
     """Drops documents that hold items of benchmarks, or cuts the passages out."""
 
     name: ClassVar[str] = "decontaminate"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     artifact_fields: ClassVar[tuple[str, ...]] = ("benchmarks",)
     state_tables: ClassVar[tuple[str, ...]] = ("matches",)
 
@@ -110,6 +110,14 @@ class Decontaminate(Exchange):
     def problem_of(cls, field: str, path: Path) -> str | None:
         """Why a path cannot be a benchmark's file; None if it may be."""
         return problem_of_file(path)
+
+    def problem_within(self) -> tuple[tuple[str | int, ...], str] | None:
+        """Why what the benchmarks' files hold is of no use, and the parameter that says so."""
+        try:
+            self.index()
+        except InputError as error:
+            return (error.at if isinstance(error, BenchmarkError) else ("benchmarks",)), str(error)
+        return None
 
     @property
     def least_ngrams(self) -> float:
@@ -237,6 +245,9 @@ class Decontaminate(Exchange):
         facts: dict[str, Any] = {
             name: told.get(name, 0) for name in ("documents", "flagged_documents", "ngrams", "common_ngrams")
         }
+        facts |= {"items": len(index.items), "not_checked": len(index.unchecked)}
+        if index.unchecked:
+            facts["note"] = index.not_checked_in_words
         return facts | {"benchmarks": _benchmarks(index, found, told.get("flagged", {}))}
 
     def apply(self, batches: Iterator[Batch], state: pa.Table) -> Iterator[Outcome]:
@@ -297,16 +308,20 @@ class Decontaminate(Exchange):
             )
             for text, low, high in zip(texts, starts, ends, strict=True)
         ]
-        many = np.array([cut.cuts > self.max_cuts for cut in cuts], dtype=bool)
-        empty = np.array([not cut.text for cut in cuts], dtype=bool) & ~many
-        gone = many | empty
+        asked = [self._asked_of(cut) for cut in cuts]
+        gone = np.array([why is not None for why in asked], dtype=bool)
+        left_told = told.take(pa.array(flagged[gone]))
+        reasons = [why for why in asked if why is not None]
         left = departures(
             flagged[gone],
             "dropped",
-            rule=[f"{self.name}.{'max_cuts' if each else 'nothing_left'}" for each in many[gone].tolist()],
-            value=[float(cut.cuts) for cut, leaves in zip(cuts, gone.tolist(), strict=True) if leaves],
-            threshold=[float(self.max_cuts) if each else float("nan") for each in many[gone].tolist()],
-            error=told.column("note").take(pa.array(flagged[gone])).to_pylist(),
+            rule=[
+                f"{self.name}.{benchmark}.{why}"
+                for benchmark, (why, _, _) in zip(left_told.column("benchmark").to_pylist(), reasons, strict=True)
+            ],
+            value=[float(value) for _, value, _ in reasons],
+            threshold=[float(threshold) for _, _, threshold in reasons],
+            error=left_told.column("note").to_pylist(),
         )
         after = _spread([cut.text for cut in cuts], flagged, len(batch), pa.string())
         before = pc.fill_null(pc.binary_length(batch.texts), 0)
@@ -316,6 +331,12 @@ class Decontaminate(Exchange):
         stay[flagged[gone]] = False
         notes = told.column("note").combine_chunks().filter(pa.array(stay))
         return Outcome(edited.filter(stay), left, removed.astype(np.int64)[stay], signals, notes)
+
+    def _asked_of(self, cut: Cut) -> tuple[str, int, int] | None:
+        """Why a document that was cut leaves, with what was measured and what is asked; None if it stays."""
+        if cut.cuts > self.max_cuts:
+            return "max_cuts", cut.cuts, self.max_cuts
+        return None if cut.text else ("nothing_left", cut.longest_piece, max(1, self.min_piece))
 
 
 def _places(batch: Batch, index: BenchmarkIndex) -> pa.RecordBatch:

@@ -18,6 +18,8 @@ class Cut:
     text: str
     cuts: int
     """Passages that were cut out; those that meet with their margins are one."""
+    longest_piece: int
+    """Characters of the longest piece between them, whether it is left or too short."""
 
 
 def merged(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -41,8 +43,9 @@ def cut_out(text: str, starts: np.ndarray, ends: np.ndarray, *, margin: int, min
     ]
     starts, ends = merged(*np.array(spans, dtype=np.int64).reshape(-1, 2).T)
     edges = zip([0, *ends.tolist()], [*starts.tolist(), len(data)], strict=True)
-    pieces = (data[low:high].decode().strip() for low, high in edges)
-    return Cut(JOINT.join(piece for piece in pieces if len(piece) >= max(1, min_piece)), len(starts))
+    pieces = [data[low:high].decode().strip() for low, high in edges]
+    left = JOINT.join(piece for piece in pieces if len(piece) >= max(1, min_piece))
+    return Cut(left, len(starts), max(map(len, pieces)))
 
 
 def _before(data: bytes, place: int, characters: int) -> int:

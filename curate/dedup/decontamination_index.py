@@ -7,7 +7,7 @@ one. An n-gram that k items share says 1/k, as which of them a document holds is
 share says nothing. What is left without n-grams cannot be checked, and is listed. About 60 bytes an n-gram in memory.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from curate.dedup.decontamination_items import Item, Role, load_items
+from curate.dedup.decontamination_items import BenchmarkError, Item, Role, items_by_file
 from curate.errors import InputError
 from curate.kernels.ngram_index import NgramTable, ngram_hashes, words_of
 from curate.rounds import first_of_equals, key_order
@@ -80,6 +80,13 @@ class BenchmarkIndex:
             item_grams=number[by_item],
         )
 
+    @property
+    def not_checked_in_words(self) -> str:
+        """`12 of 100 items of benchmarks could not be checked (10 too short, 2 too common)`."""
+        why = Counter(self.unchecked.values())
+        said = ", ".join(f"{why[reason]:,} {reason}" for reason in (TOO_SHORT, TOO_COMMON) if why[reason])
+        return f"{len(self.unchecked):,} of {len(self.items):,} items of benchmarks could not be checked ({said})"
+
     def items_of(self, grams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """All items of each of these n-grams (by number): positions in `grams`, and items."""
         return _expanded(self.gram_first, self.gram_items, grams)
@@ -97,9 +104,32 @@ def load_index(
     min_words: int,
     common_items: int,
 ) -> BenchmarkIndex:
-    """The index of files (see `stamps_of`), kept for the process."""
-    items = load_items([Path(path) for path, _, _ in stamps], dict(fields))
-    return BenchmarkIndex.of(items, ngram=ngram, min_words=min_words, common_items=common_items)
+    """The index of files (see `stamps_of`), kept for the process. Raises BenchmarkError for a file of which no item can
+    be checked."""
+    files = items_by_file([Path(path) for path, _, _ in stamps], dict(fields))
+    items = list(chain.from_iterable(files))
+    index = BenchmarkIndex.of(items, ngram=ngram, min_words=min_words, common_items=common_items)
+    low = 0
+    for number, ((path, _, _), own) in enumerate(zip(stamps, files, strict=True)):
+        why = Counter(filter(None, map(index.unchecked.get, range(low, low + len(own)))))
+        low += len(own)
+        if why.total() == len(own):
+            error = BenchmarkError(f"{path}: {_none_checked(why, ngram, min_words, common_items)}.")
+            error.at = ("benchmarks", number)
+            raise error
+    return index
+
+
+def _none_checked(why: Counter[str], ngram: int, min_words: int, common_items: int) -> str:
+    reasons = {
+        TOO_SHORT: f"too short (fewer words than `ngram` {ngram} and, as a whole, than `min_words` {min_words}; "
+        "without those that nearly all begin or end with)",
+        TOO_COMMON: f"too common (more than `common_items` {common_items} items share their words)",
+    }
+    said = ", ".join(f"{why[reason]:,} {words}" for reason, words in reasons.items() if why[reason])
+    remedies = {TOO_SHORT: "lower `min_words`", TOO_COMMON: "raise `common_items`"}
+    remedy = " or ".join(words for reason, words in remedies.items() if why[reason])
+    return f"of its items ({why.total():,}) none can be checked: {said}; leave the file out, or {remedy}"
 
 
 def stamps_of(paths: Sequence[str]) -> tuple[tuple[str, int, int], ...]:

@@ -8,7 +8,7 @@ documents MEMBERS_SHOWN + 1 a part, so that only clusters of many different text
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 from curate.dedup.clusters import EDGES_SCHEMA, FATES_SCHEMA, decided, members_of, members_schema, state_of, summary_of
 from curate.dedup.corpus import check_settings, fixed_rows
 from curate.dedup.index import STANDING, index_problem, open_index, with_dumps, with_standing
-from curate.dedup.keep import Keep, as_written
+from curate.dedup.keep import Keep, as_written, lacking
 from curate.dedup.similarity import Similarity
 from curate.errors import MismatchError
 from curate.rounds import KEY, Attached, Out, Round, Stored, Tables, View, first_of_equals, places, repeated_order
@@ -77,6 +77,16 @@ class Deduplication(Exchange):
                 f"`{self.name}`: `against` is for recipes that `curate run` runs; leave it out of a datatrove pipeline."
             )
         return super().reduce(partials, ranges=ranges, attached=attached)
+
+    def missing_column(self, there: Collection[str]) -> tuple[str, str] | None:
+        """The one that `keep` asks for."""
+        said = lacking(self.policy, there)
+        return ("keep", said) if said else None
+
+    @property
+    def adds(self) -> tuple[str, ...]:
+        """What is said of the cluster."""
+        return f"{self.name}.cluster", f"{self.name}.cluster_size"
 
     def older(self) -> Sequence[Stored]:
         """The dumps before this one. Raises MismatchError if they were made with other parameters."""

@@ -6,7 +6,7 @@ clusters cost stands in curate.dedup.duplicates.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from curate.dedup.clusters import carried_out
 from curate.dedup.corpus import SETTINGS, described, described_schema, with_best
 from curate.dedup.duplicates import Deduplication
 from curate.dedup.keep import Keep
-from curate.dedup.normalise import digests_of_columns, normalised_texts, normalised_urls
+from curate.dedup.normalise import digests_of_columns, lacking_columns, normalised_texts, normalised_urls
 from curate.documents import Batch
 from curate.errors import InputError
 from curate.kernels.hashing import hash128_strings
@@ -59,6 +59,11 @@ class Exact(Deduplication):
         """The parameters as the recipe writes them."""
         by = {"columns": list(self.by.columns)} if isinstance(self.by, Columns) else self.by
         return super().parameters() | {"by": by}
+
+    def missing_column(self, there: Collection[str]) -> tuple[str, str] | None:
+        """Of those that are compared, or that `keep` asks for."""
+        said = lacking_columns(self.by.columns, there) if isinstance(self.by, Columns) else None
+        return ("by", said) if said else super().missing_column(there)
 
     def map(self, batches: Iterator[Batch]) -> pa.Table:
         """One row a document: id, bytes, hashes, and whether it can be matched at all."""

@@ -4,6 +4,7 @@ Ties go to the smallest id, then to the smallest hash of the text, then to the p
 corpus was cut. What a policy must know is a column of the partials and of the members of clusters: `merit`, or `date`.
 """
 
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from curate.documents import Batch
+from curate.documents import Batch, declaring
 from curate.errors import InputError
 from curate.steps import STEP_CONFIG
 
@@ -63,21 +64,37 @@ def merit_fields(keep: Keep) -> list[pa.Field]:
     return fields
 
 
+def lacking(keep: Keep, there: Collection[str]) -> str | None:
+    """What to say of a policy that asks for a column which documents with these columns lack; None if all is there."""
+    policy, name, kind = "", "", ""
+    if isinstance(keep, Highest):
+        policy, name, kind = f"{{highest: {keep.highest}}}", keep.highest, "float64"
+    if isinstance(keep, Preferred):
+        policy, name, kind = f"{{prefer: [...], column: {keep.column}}}", keep.column, "string"
+    if name and _named(name, there) is None:
+        return (
+            f"`keep: {policy}` needs a column `{name}`, and these documents have {', '.join(there)}. "
+            f"{declaring(name, kind)}"
+        )
+    if "newest" in (keep, getattr(keep, "then", None)) and "date" not in there:
+        return (
+            "`keep: newest` needs a `date` column, and these documents have none: "
+            "add it at the source, or use `keep: longest` or `keep: first`."
+        )
+    return None
+
+
 def merits(batch: Batch, keep: Keep) -> dict[str, pa.Array]:
     """The columns of `merit_fields`. Raises InputError if the documents do not have what the policy asks for."""
+    if said := lacking(keep, batch.data.schema.names):
+        raise InputError(said)
     found: dict[str, pa.Array] = {}
     if isinstance(keep, Highest):
         found["merit"] = _numbers(batch, keep.highest)
     if isinstance(keep, Preferred):
-        source = _column(batch, keep.column, f"{{prefer: [...], column: {keep.column}}}").cast(pa.string())
-        rank = pc.index_in(source, value_set=pa.array(keep.prefer))
+        rank = pc.index_in(_column(batch, keep.column).cast(pa.string()), value_set=pa.array(keep.prefer))
         found["merit"] = pc.negate(pc.fill_null(rank, len(keep.prefer)).cast(pa.int64()))
     if "newest" in (keep, getattr(keep, "then", None)):
-        if "date" not in batch.data.schema.names:
-            raise InputError(
-                "`keep: newest` needs a `date` column, and these documents have none: "
-                "add it at the source, or use `keep: longest` or `keep: first`."
-            )
         found["date"] = batch.data.column("date").cast(pa.string())
     return found
 
@@ -94,7 +111,7 @@ def preference(documents: pa.Table, place: np.ndarray, keep: Keep) -> np.ndarray
 
 
 def _numbers(batch: Batch, name: str) -> pa.Array:
-    values = _column(batch, name, f"{{highest: {name}}}")
+    values = _column(batch, name)
     kind = values.type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         raise InputError(f"`keep: {{highest: {name}}}` needs a column of numbers, and `{name}` holds {kind}.")
@@ -102,13 +119,10 @@ def _numbers(batch: Batch, name: str) -> pa.Array:
     return pc.if_else(pc.is_nan(numbers), None, numbers)
 
 
-def _column(batch: Batch, name: str, policy: str) -> pa.Array:
-    """A column by its name, or of the signal of that name."""
-    names = batch.data.schema.names
-    for each in (name, name.replace(".", "_")):
-        if each in names:
-            return batch.data.column(each)
-    raise InputError(
-        f"`keep: {policy}` needs a column `{name}`, and these documents have {', '.join(names)}: "
-        "name one of them, or put the step that adds it before."
-    )
+def _column(batch: Batch, name: str) -> pa.Array:
+    return batch.data.column(_named(name, batch.data.schema.names))
+
+
+def _named(name: str, there: Collection[str]) -> str | None:
+    """The column of that name, or of the signal of that name."""
+    return next((each for each in (name, name.replace(".", "_")) if each in there), None)

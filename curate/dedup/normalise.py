@@ -6,12 +6,13 @@ nor does the case of the host; the path and all other parameters do.
 Values of columns: as they are, by type; 1 is not "1" nor 1.0. Integers of all widths are one type, and so are floats.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.documents import declaring
 from curate.errors import InputError
 from curate.kernels.hashing import hash128_strings
 
@@ -39,14 +40,21 @@ def normalised_urls(urls: pa.Array) -> pa.LargeStringArray:
     return pc.if_else(pc.is_valid(parts), joined, trimmed)
 
 
+def lacking_columns(names: Sequence[str], there: Collection[str]) -> str | None:
+    """What to say if documents with these columns lack one of those that are to be compared; None if all are there."""
+    missing = [name for name in names if name not in there]
+    if not missing:
+        return None
+    return (
+        f"`exact: {{by: {{columns: [...]}}}}` names the column {missing[0]!r}, which these documents do not have; "
+        f"they have {', '.join(there)}. {declaring(missing[0])}"
+    )
+
+
 def digests_of_columns(data: pa.RecordBatch, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """128 bits of each row's values, uint64[n, 2], and whether it has a value in each column, bool[n]."""
-    missing = [name for name in names if name not in data.schema.names]
-    if missing:
-        raise InputError(
-            f"`exact: {{by: {{columns: [...]}}}}` names the column {missing[0]!r}, which these documents do not have; "
-            f"they have {', '.join(data.schema.names)}."
-        )
+    if said := lacking_columns(names, data.schema.names):
+        raise InputError(said)
     lanes, matched = [], np.ones(data.num_rows, dtype=bool)
     for name in names:
         kind, values = _typed(name, data.column(name))

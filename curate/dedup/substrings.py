@@ -31,6 +31,9 @@ from curate.steps import STEP_CONFIG, Exchange, Outcome, Rule, departures
 LENGTHS: dict[Unit, int] = {"bytes": 100, "words": 50}
 """Nemotron-CC's 100 bytes; Lee et al. and RefinedWeb have 50 tokens."""
 
+LEAST: dict[Unit, int] = {"bytes": 20, "words": 5}
+"""Fewest that are taken, a tenth to a fifth of those: shorter spans repeat in any two texts of a language."""
+
 TEXT_BYTES = 4096
 """About what a task reads of a document's text."""
 
@@ -73,7 +76,7 @@ class DuplicateSubstrings(Exchange):
     """What `length` counts: bytes of UTF-8, or words (those of Unicode's rules, punctuation included; between them the
     bytes must be equal, too)."""
     length: int | None = Field(default=None, ge=2, le=65536)
-    """Least length of a span; by default 100 bytes or 50 words."""
+    """Least length of a span, 20 bytes or 5 words at least; by default 100 bytes or 50 words."""
     keep: Literal["first", "one", "none"] = "first"
     """Which copy stays. `first`: the first of the corpus, in the order of its files; `one`: that of the document whose
     id has the least hash, whatever the order of the inputs; `none`: no copy stays. Within a document, the first."""
@@ -83,6 +86,15 @@ class DuplicateSubstrings(Exchange):
     """A document leaves if more than this share of its bytes is in such spans; null: none does."""
     min_bytes_left: int = Field(default=1, ge=0)
     """A document leaves if spans are cut from it and fewer bytes than these remain."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.windows.length < LEAST[self.unit]:
+            raise ValueError(
+                f"`length: {self.length}` would cut texts to shreds, as spans of {self.length} {self.unit} repeat in "
+                f"any language: take {LEAST[self.unit]} {self.unit} at least (Lee et al. 2021 have 50 tokens, "
+                "Nemotron-CC 100 bytes)"
+            )
 
     @property
     def windows(self) -> Windows:

@@ -144,6 +144,7 @@ class Account:
             "value": left.column("value")[which].as_py(),
             "threshold": left.column("threshold")[which].as_py(),
             "survivor": left.column("survivor")[which].as_py(),
+            "survivor_part": left.column("survivor_part")[which].as_py(),
             "error": left.column("error")[which].as_py(),
         }
 

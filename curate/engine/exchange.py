@@ -252,7 +252,7 @@ def _map_part(job: MapJob) -> dict[str, Any]:
 
     began = time.perf_counter()
     (exchange,) = built_steps(job)
-    partial = exchange.map(read_part(job.parent))
+    partial = exchange.map(read_part(job.parent, expected=job.parent_hash))
     check_unchanged(job.models)
     kept = exchange.kept(partial)
     files = {"partial": write_partial(job.folder, job.part, kept.schema, kept.to_batches())}

@@ -1,7 +1,8 @@
 """What the rules of a recipe do, alone and together: which documents each fails, drops first, and drops alone.
 
 Reads stored signals (curate.engine.signals), so that every rule is asked of every document, also of those that an
-earlier rule drops. The funnel and the samples are those of the run, from the manifests of its stages.
+earlier rule drops. The funnel, the largest clusters of duplicates and the samples are those of the run, from the
+manifests of its stages; a recipe without rules has these alone. Of survivors the ids of their parts are read.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from curate.engine.account import EXCERPT
 from curate.engine.as_run import plan_as_run
 from curate.engine.manifest import read_valid
 from curate.engine.recipe import Recipe
@@ -51,11 +56,26 @@ class Pair:
         return self.both / min(self.first.fails, self.second.fails)
 
 
+@dataclass(frozen=True)
+class Duplicates:
+    """What a deduplicating step of the run did."""
+
+    step: str
+    clusters: int
+    removed: int
+    """Documents."""
+    removed_below_threshold: int
+    """Those among them that were linked to their survivor through others only."""
+    largest: list[dict[str, Any]]
+    """survivor, size, lowest_similarity, least_similar (ids); the largest first."""
+
+
 @dataclass
 class Inspection:
-    """The rules of a recipe on the documents that enter the first of its filters."""
+    """The rules of a recipe on the documents that enter the first of its filters, and its run."""
 
     rules: list[RuleCount]
+    """None: the recipe has no rules, and all that is counted for them is zero."""
     documents: int = 0
     text_bytes: int = 0
     passing: int = 0
@@ -66,8 +86,11 @@ class Inspection:
     """int64[r, r]: documents that fail both rules."""
     funnel: list[dict[str, Any]] | None = None
     """Of the run, a row a step; None: it did not run to its end here."""
+    duplicates: list[Duplicates] = field(default_factory=list)
+    """Of the run, one a deduplicating step."""
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    """Of the run: documents that a rule dropped, as the first that they failed."""
+    """Of the run: documents that a rule dropped, as the first that they failed; duplicates with their `survivor` and,
+    if it is in the data, the beginning of its text (`survivor_text`)."""
 
     def pairs(self) -> list[Pair]:
         """Rules that share documents, those that share most first."""
@@ -111,12 +134,65 @@ def _add(found: Inspection, fails: np.ndarray, sizes: np.ndarray) -> None:
 
 
 def add_run(found: Inspection, recipe: Recipe, work: Location) -> None:
-    """The funnel and the samples of the recipe's run in `work`, if it ran to its end there."""
-    stages = plan_as_run(recipe, work).stages
-    manifests = [read_valid(stage.folder(work) / "manifest.json") for stage in stages]
+    """The funnel, the duplicates and the samples of the recipe's run in `work`, if it ran to its end there."""
+    folders = [stage.folder(work) for stage in plan_as_run(recipe, work).stages]
+    manifests = [read_valid(folder / "manifest.json") for folder in folders]
     if all(manifest is not None for manifest in manifests):
         made: Sequence[dict[str, Any]] = [manifest for manifest in manifests if manifest is not None]
         found.funnel = [row for manifest in made for row in manifest["funnel"]]
-        for manifest in made:
+        for folder, manifest in zip(folders, made, strict=True):
+            _add_duplicates(found, manifest)
             for rule, some in manifest["samples"].items():
-                found.samples.setdefault(rule, []).extend(some)
+                found.samples.setdefault(rule, []).extend(_with_survivors(some, folder, manifest["parts"]))
+
+
+def _add_duplicates(found: Inspection, manifest: dict[str, Any]) -> None:
+    summary = manifest.get("summary") or {}
+    if "largest_clusters" in summary:
+        found.duplicates.append(
+            Duplicates(
+                step=manifest["label"],
+                clusters=summary["clusters"],
+                removed=summary["removed"],
+                removed_below_threshold=summary["removed_below_threshold"],
+                largest=summary["largest_clusters"],
+            )
+        )
+
+
+def _with_survivors(
+    samples: list[dict[str, Any]], folder: Location, parts: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The samples of a stage, with the beginnings of the documents that were kept in their place."""
+    files = {part["part"]: folder / part["files"]["data"]["name"] for part in parts if "data" in part["files"]}
+    wanted: dict[int, set[str]] = {}
+    for sample in samples:
+        part = sample.get("survivor_part")  # null of a survivor in an index; manifests of before have none
+        if part is not None and part in files:
+            wanted.setdefault(part, set()).add(sample["survivor"])
+    texts = {(part, key): text for part, ids in wanted.items() for key, text in _beginnings(files[part], ids).items()}
+    places = [(sample.get("survivor_part"), sample["survivor"]) for sample in samples]
+    return [
+        sample | {"survivor_text": texts[place]} if place in texts else sample
+        for sample, place in zip(samples, places, strict=True)
+    ]
+
+
+def _beginnings(path: Location, wanted: set[str]) -> dict[str, str]:
+    """The beginnings of the texts of these documents of a part; nothing if its data is not there any more."""
+    found: dict[str, str] = {}
+    if not path.exists():
+        return found
+    with path.open("rb") as stream, pq.ParquetFile(stream, pre_buffer=False) as file:
+        if "text" not in file.schema_arrow.names:
+            return found
+        for group in range(file.num_row_groups):
+            ids = file.read_row_group(group, columns=["id"]).column("id")
+            hits = pc.is_in(ids, value_set=pa.array(sorted(wanted), pa.string()))
+            if pc.any(hits).as_py():
+                texts = file.read_row_group(group, columns=["text"]).column("text").filter(hits)
+                begun = pc.utf8_slice_codeunits(texts, 0, EXCERPT).to_pylist()
+                found = {key: text or "" for key, text in zip(ids.filter(hits).to_pylist(), begun, strict=True)} | found
+            if len(found) == len(wanted):
+                break
+    return found

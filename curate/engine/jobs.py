@@ -65,6 +65,8 @@ class PartJob(Job):
     """First stage: the list of removed documents, and the time of the last request that counts."""
     parent: str | None = None
     """Later stages: the parent's data file of this part (None = the part is empty)."""
+    parent_hash: str = ""
+    """Its hash, by its stage's manifest ("": no stage wrote it)."""
     state: "Decided | None" = None
     """Where the decision is that an exchange's part applies."""
     signals: "Stored | None" = None
@@ -90,6 +92,8 @@ class ArtifactJob(Job):
     negatives: tuple[str, ...]
     sources: tuple[InputFile, ...] = ()
     """Those of them that are no dataset of ours, as the plan saw them."""
+    hashes: dict[str, str] = field(default_factory=dict)
+    """Of those that are parts of a stage, by its manifest."""
 
     @property
     def manifest(self) -> str:

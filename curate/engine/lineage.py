@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from curate.engine.recipe import MATERIALISE, StepSpec, is_ours, load_class
+from curate.engine.recipe import MATERIALISE, Recipe, StepSpec, is_ours, load_class
 from curate.engine.resources import Resources
 from curate.engine.stages import Plan, PlannedArtifact, Stage
 from curate.fingerprints import fingerprint
 from curate.readers import InputFile
-from curate.steps import Filter, Rule, Step
+from curate.steps import Exchange, Filter, Rule, Step
 
 FORMAT = 1
 """Version of the stored signals; enters every key."""
@@ -107,6 +107,12 @@ def segments(plan: Plan) -> tuple[Segment, ...]:
     return tuple(segment for segment in found if segment.measured)
 
 
+def has_rules(recipe: Recipe) -> bool:
+    """Whether any plan of the recipe has segments."""
+    built = (spec.build() for spec in recipe.steps if spec.name != MATERIALISE)
+    return any(not isinstance(step, Exchange) and _rules(step) for step in built)
+
+
 def segment_of(plan: Plan, stage: Stage) -> Segment | None:
     """The segment that a stage belongs to; None for an exchange, and where no rule is."""
     return next((segment for segment in segments(plan) if stage in segment.stages), None)
@@ -140,7 +146,7 @@ def _segment(plan: Plan, group: Sequence[tuple[Stage, list[int]]]) -> Segment:
             own = _as_measured(identity, step)
             changes = not decides_by_signals(step) or bool(step.labels)
             key = fingerprint([FORMAT, origin, before, own])
-            rules = tuple(step.rules()) if ours and hasattr(step, "rules") else ()
+            rules = _rules(step)
             spec = spec if isinstance(step, Filter) or not ours else _without_thresholds(spec, step)
             name = spec.name.rpartition(".")[2]
             steps.append(SegmentStep(place, spec, rules, changes, f"{name}-{key[:16]}"))
@@ -148,6 +154,10 @@ def _segment(plan: Plan, group: Sequence[tuple[Stage, list[int]]]) -> Segment:
     stages = tuple(stage for stage, _ in group)
     needs = plan.recipe.needs(tuple(step.spec for step in steps))
     return Segment(stages, tuple(steps), needs)
+
+
+def _rules(step: Step) -> tuple[Rule, ...]:
+    return tuple(step.rules()) if is_ours(type(step)) and hasattr(step, "rules") else ()
 
 
 def _as_measured(identity: dict[str, Any], step: Step) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 Data files are written under their final names first, the part's manifest last; whoever finds no manifest, or files that
 do not match it, does the part again. Nothing relies on rename, so the same holds in an object store.
+A run asks for sizes only, so whoever reads a part holds it against its hash first (`check_part`, a pass over its bytes
+as stored; checksums of pages cost less, but cover neither the pages' headers nor the footer).
 """
 
 import hashlib
@@ -11,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.errors import MismatchError
 from curate.fingerprints import file_fingerprint, write_json
 
 if TYPE_CHECKING:
@@ -26,8 +29,32 @@ SEAL = "seal"
 """The manifest's hash of itself: damage is found where it was written wrong or changed since, not intent."""
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}")
 
+NOT_AS_WRITTEN = "its bytes are not those that were written"
+
 PART_FIELDS = ("part", "records_in", "records_out", "fates", "ignored", "funnel", "histograms", "samples", "seconds")
 """What the manifest of a finished part always has."""
+
+
+def check_part(path: Path, expected: str) -> None:
+    """Raise MismatchError if a stage's part does not have the hash of its manifest; the next run makes it again."""
+    try:
+        found = file_fingerprint(path)
+    except FileNotFoundError:
+        raise damaged_part(path, "it is missing") from None
+    if found != expected:
+        raise damaged_part(path, NOT_AS_WRITTEN)
+
+
+def damaged_part(path: Path, what: str) -> MismatchError:
+    """What to raise about the data file of a stage's part."""
+    manifest = path.parent / f"{path.name.partition('.')[0]}.json"
+    return damaged(path, manifest, what, "run again, and this part, and only it, is made again")
+
+
+def damaged(path: Path, manifest: Path, what: object, mend: str) -> MismatchError:
+    """A sentence that names a damaged file; the manifest that names it goes, so that the next run makes it again."""
+    manifest.unlink(missing_ok=True)
+    return MismatchError(f"{path} is damaged ({what}): {mend}.")
 
 
 def read_valid(path: Path, fields: Sequence[str] = (), *, verify: bool = False) -> dict[str, Any] | None:

@@ -35,7 +35,7 @@ from curate.engine.ledger import (
     refused_rows,
     without_travelling,
 )
-from curate.engine.manifest import file_entry, part_manifest, write_manifest, written_entry
+from curate.engine.manifest import check_part, file_entry, part_manifest, write_manifest, written_entry
 from curate.engine.processes import this_process
 from curate.engine.recipe import StepSpec, load_class
 from curate.engine.removed import RemovedIds, without_removed
@@ -165,7 +165,7 @@ def _counted(batches: Iterator[Batch], counter: list[int]) -> Iterator[Batch]:
 def _input(job: PartJob, account: Account, ledger: ParquetWriter, ignored: dict[str, int]) -> Iterator[Batch]:
     """The batches of the part; what a reader refuses goes straight to the ledger."""
     if job.source is None:
-        yield from read_part(job.parent)
+        yield from read_part(job.parent, expected=job.parent_hash)
         return
     name = f"read {job.source.reader}"
     for file, read in _delivered(job):
@@ -181,7 +181,7 @@ def _input(job: PartJob, account: Account, ledger: ParquetWriter, ignored: dict[
 def input_batches(job: PartJob) -> Iterator[tuple[Batch, str]]:
     """The documents that enter the steps of a part, and the input file that they are from (of a source)."""
     if job.source is None:
-        yield from ((batch, "") for batch in read_part(job.parent))
+        yield from ((batch, "") for batch in read_part(job.parent, expected=job.parent_hash))
     else:
         yield from ((read.batch, file) for file, read in _delivered(job) if len(read.batch))
 
@@ -210,9 +210,12 @@ def _reads(reader: Reader, piece: Piece) -> Iterator[Read]:
         raise
 
 
-def read_part(path: str | None) -> Iterator[Batch]:
+def read_part(path: str | None, *, expected: str = "") -> Iterator[Batch]:
+    """The documents of a part; `expected` is the hash of its file. Raises MismatchError if it has another."""
     if path is None:
         return
+    if expected:
+        check_part(at(path), expected)
     with at(path).open("rb") as stream, pq.ParquetFile(stream, pre_buffer=False) as file:
         for group in range(file.num_row_groups):
             for data in file.read_row_group(group).combine_chunks().to_batches():
@@ -336,6 +339,8 @@ def _make_artifact(job: ArtifactJob) -> dict[str, Any]:
     """Made in a folder of this machine, then copied: two attempts at once cannot mix their files."""
     folder = at(job.folder)
     artifact = job.spec.build()
+    for part, expected in job.hashes.items():
+        check_part(at(part), expected)
     with TemporaryDirectory(prefix="curate-artifact-") as name:
         made = Path(name)
         texts = ([at(path) for path in paths] for paths in (job.positives, job.negatives))

@@ -9,13 +9,20 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
 from curate.engine.executors import Work
 from curate.engine.jobs import Failure, Job
-from curate.engine.manifest import read_valid, write_manifest, written_entry
+from curate.engine.manifest import (
+    NOT_AS_WRITTEN,
+    check_part,
+    damaged_part,
+    read_valid,
+    write_manifest,
+    written_entry,
+)
 from curate.engine.provenance import of_published
 from curate.engine.stages import Plan
 from curate.errors import CurateError, InputError, StageError, StorageError
@@ -43,6 +50,9 @@ class PublishJob(Job):
 
     data: str
     """The part's data file."""
+    rows: int
+    hash: str
+    """Of that file, by its stage's manifest."""
     target: str
     writer: str
     """Name of the writer."""
@@ -70,11 +80,11 @@ class PublishJob(Job):
 def publish_part(job: PublishJob) -> dict[str, Any] | Failure:
     """Write one part."""
     try:
-        manifest = {"part": job.part, "files": {}, "published": _write(at(job.data), at(job.target), job.writer)}
+        manifest = {"part": job.part, "files": {}, "published": _write(job)}
         write_manifest(at(job.manifest), manifest)
     except (OSError, ValueError, CurateError) as error:
-        transient = is_transient(error)
-        return Failure(stage=job.stage, part=job.part, file=job.file, record="", error=str(error), transient=transient)
+        said, transient = redacted(error), is_transient(error)
+        return Failure(stage=job.stage, part=job.part, file=job.file, record="", error=said, transient=transient)
     return manifest
 
 
@@ -129,11 +139,13 @@ def _publish(dataset: "Dataset", plan: Plan, kind: str, folder: Location, finish
             stage=f"output {kind}",
             folder=str(last.folder),
             part=number,
-            data=str(part),
+            data=str(last.folder / entry["name"]),
+            rows=entry["rows"],
+            hash=entry["hash"],
             target=str(folder / name),
             writer=kind,
         )
-        for number, (name, part) in enumerate(zip(names, dataset.parts, strict=True))
+        for number, (name, entry) in enumerate(zip(names, last.entries, strict=True))
     ]
     parts = [manifest["published"] for manifest in finish(publish_part, jobs)]
     numbers = [part["part"] for part in dataset.stages[-1].manifest["parts"] if "data" in part["files"]]
@@ -149,13 +161,6 @@ def _publish(dataset: "Dataset", plan: Plan, kind: str, folder: Location, finish
     }
     put(path, json.dumps(manifest, ensure_ascii=False, indent=1).encode("utf-8"))
     sync_folder(folder)
-
-
-def _copied(stream: BinaryIO, target: Location, rows: int) -> dict[str, Any]:
-    stream.seek(0)
-    with HashedFile(target) as file:
-        shutil.copyfileobj(stream, file, _COPIED_BYTES)
-    return written_entry(file.info(rows))
 
 
 def _named_parts(path: Location) -> dict[str, Any] | None:
@@ -189,13 +194,25 @@ def _whole(folder: Location, old: dict[str, Any], names: list[str], fingerprint:
         return False
 
 
-def _write(part: Location, target: Location, kind: str) -> dict[str, Any]:
+def _write(job: PublishJob) -> dict[str, Any]:
+    part, target = at(job.data), at(job.target)
+    if job.writer == "parquet":  # a part is written by the same writer: its bytes are what would come out
+        return _copied(part, target, job)
+    check_part(part, job.hash)
     with part.open("rb") as stream, pq.ParquetFile(stream, pre_buffer=False) as source:
-        if kind == "parquet":  # a part is written by the same writer: its bytes are what would come out
-            return _copied(stream, target, source.metadata.num_rows)
-        writer = writer_for(kind)(target, source.schema_arrow)
+        writer = writer_for(job.writer)(target, source.schema_arrow)
         with writer:
             for group in range(source.num_row_groups):
                 for batch in source.read_row_group(group).to_batches():
                     writer.write(batch)
     return written_entry(writer.close())
+
+
+def _copied(part: Location, target: Location, job: PublishJob) -> dict[str, Any]:
+    """The part's bytes at the target, if they are what the stage's manifest says."""
+    with part.open("rb") as stream, HashedFile(target) as file:
+        shutil.copyfileobj(stream, file, _COPIED_BYTES)
+        info = file.info(job.rows)
+        if info.hash != job.hash:
+            raise damaged_part(part, NOT_AS_WRITTEN)
+    return written_entry(info)

@@ -208,7 +208,35 @@ def load_recipe(path: Path, *, source: str | None = None, builtin_only: bool = F
     )
     if builtin_only:
         check_recipe(file, recipe, own_source=source is None)
+    _check_columns(file, recipe)
+    for number, step in enumerate(steps):  # files are read last: a stranger's recipe may not name them
+        _check_content(file, ("steps", number, step.name), step)
     return recipe
+
+
+def _check_columns(file: YamlFile, recipe: Recipe) -> None:
+    """A column that a step's parameters name must be there: of the source, or of the steps before it. After a step that
+    does not say what it adds, only the run can tell."""
+    there = list(recipe.source.build().schema.names)
+    for number, spec in enumerate(recipe.steps):
+        if spec.name == MATERIALISE:
+            continue
+        step = spec.build()
+        if problem := step.missing_column(there):
+            field, said = problem
+            raise file.error(("steps", number, spec.name, field), said)
+        if step.adds is None:
+            return
+        there += step.adds
+
+
+def _check_content(file: YamlFile, at: Field, spec: StepSpec) -> None:
+    if not spec.path:
+        return
+    kind = load_class(spec.path)
+    if is_ours(kind) and kind.artifact_fields and (problem := spec.build().problem_within()):
+        field, said = problem
+        raise file.error((*at, *field), said)
 
 
 def _beside(path: Path, name: str) -> Location:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from curate.documents import Batch
 from curate.engine.jobs import PartJob
 from curate.engine.lineage import decides_by_signals, segments
+from curate.engine.manifest import part_manifest, read_valid
 from curate.engine.part import built_steps, input_batches, read_part
 from curate.engine.recipe import MATERIALISE, StepSpec
 from curate.engine.run import part_jobs
@@ -63,7 +64,7 @@ def replayed(plan: Plan, work: Path, *, part: int, source: str, key: str) -> Ite
         own, places = places[: len(stage.steps)], places[len(stage.steps) :]
         for place, spec in zip(own, stage.steps, strict=True):
             if stage.exchange:
-                document = _as_left(stage.folder(work) / f"part-{part:05d}.parquet", document)
+                document = _as_left(stage.folder(work), part, document)
                 continue
             known = measured.get(place)
             (step,) = _built(stage, known.spec if known else spec, work)
@@ -86,9 +87,13 @@ def _document(plan: Plan, work: Path, *, part: int, source: str, key: str) -> Ba
     raise LookupError(key)
 
 
-def _as_left(path: Path, document: Batch) -> Batch:
+def _as_left(folder: Path, part: int, document: Batch) -> Batch:
     """The document as an exchange left it in its part; as it was, if it is not there."""
-    for batch in read_part(str(path)) if path.exists() else ():
+    manifest = read_valid(part_manifest(folder, part))
+    if manifest is None or "data" not in manifest["files"]:
+        return document
+    data = manifest["files"]["data"]
+    for batch in read_part(str(folder / data["name"]), expected=data["hash"]):
         here = pc.equal(batch.ids, document.ids[0])
         if pc.any(here).as_py():
             return Batch(batch.data.filter(here).slice(0, 1))

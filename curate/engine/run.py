@@ -42,9 +42,12 @@ class StageResult:
     @property
     def parts(self) -> list[Path]:
         """Data files of the parts that hold documents, in order."""
-        return [
-            self.folder / part["files"]["data"]["name"] for part in self.manifest["parts"] if "data" in part["files"]
-        ]
+        return [self.folder / entry["name"] for entry in self.entries]
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """What the manifest says of each of them: name, bytes, rows, hash."""
+        return [part["files"]["data"] for part in self.manifest["parts"] if "data" in part["files"]]
 
     @property
     def ledgers(self) -> list[Path]:
@@ -312,8 +315,11 @@ class Engine:
         folder = self.work / "artifacts" / planned.folder_name
         manifest = read_valid(folder / "manifest.json", verify=self.verify)
         if manifest is None:
+            hashes: dict[str, str] = {}
             if isinstance(planned.negatives, Plan):
-                negatives = self._dataset(planned.negatives).parts
+                sampled = self._dataset(planned.negatives).stages[-1]
+                negatives = sampled.parts
+                hashes = {str(path): entry["hash"] for path, entry in zip(negatives, sampled.entries, strict=True)}
             else:
                 negatives = list(planned.negatives)
             job = ArtifactJob(
@@ -323,6 +329,7 @@ class Engine:
                 positives=tuple(str(path) for path in planned.positives),
                 negatives=tuple(str(path) for path in negatives),
                 sources=planned.sources,
+                hashes=hashes,
             )
             self.listener.emit("artifact_started", artifact=name)
             ((_, manifest),) = self._results(make_artifact, [job], job.stage, "artifact", planned.resources)
@@ -350,6 +357,7 @@ def part_jobs(stage: Stage, parent: StageResult | None, folder: Path, files: dic
         PartJob(
             part=part["part"],
             parent=_data_path(parent.folder, part),
+            parent_hash=part["files"].get("data", {}).get("hash", ""),
             size=part["files"].get("data", {}).get("bytes", 0),
             **common,
         )

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
-from curate.engine.manifest import part_manifest, written_entry
+from curate.engine.manifest import damaged, part_manifest, written_entry
 from curate.errors import MismatchError
 from curate.rounds import KEYS, Attached, Tables, add_facts, sorted_run
 from curate.storage import at, local_copy
@@ -247,5 +247,4 @@ def _mapped(folder: str, name: str) -> pa.RecordBatchFileReader:
 
 
 def _damaged(folder: str, name: str, kind: str, number: int, what: object, mend: str) -> MismatchError:
-    part_manifest(at(folder), number, kind).unlink(missing_ok=True)
-    return MismatchError(f"{at(folder) / name} is damaged ({what}): {mend}.")
+    return damaged(at(folder) / name, part_manifest(at(folder), number, kind), what, mend)

@@ -257,6 +257,7 @@ def _measure_job(job: PartJob, segment: Segment, work: Path, *, verify: bool) ->
         pieces=job.pieces,
         removed=job.removed,
         parent=job.parent,
+        parent_hash=job.parent_hash,
         size=job.size,
         wanted=tuple((number, folder) for folder, number in wanted.items()),
         changing=frozenset(number for number, step in enumerate(segment.steps) if step.changes),

@@ -2,11 +2,12 @@
 
 The record is named by its id, or by its URL (found in the parts of the first stage, or in its ledger if it left there).
 A document that was dropped goes through all steps again (curate.engine.replay): the answer lists every rule that
-it fails, in the recipe's order, not only the first. One that was a duplicate comes with the text that was kept in its
-place, both as the exchange saw them.
+it fails, in the recipe's order, not only the first. One that was a duplicate, or of which too little was left, comes
+with the text that was kept in its place, both as the exchange saw them; one that a stage after the first edited, with
+its text before and after that stage.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,22 @@ class Duplicate:
     survivor_text: str
 
 
-def why(recipe: Recipe, record: str, *, work: Path) -> Iterator[str | Duplicate]:
-    """Lines that say, stage by stage, what became of `record`, and the two texts if it was a duplicate. Raises
-    InputError if the run is not there or no ledger knows the record."""
+@dataclass(frozen=True)
+class Edit:
+    """A document that a stage edited, before and after."""
+
+    by: str
+    """The steps of the stage that edited it."""
+    before: str
+    after: str
+
+
+Answer = str | Duplicate | Edit
+
+
+def why(recipe: Recipe, record: str, *, work: Path) -> Iterator[Answer]:
+    """Lines that say, stage by stage, what became of `record`, with the two texts if it was a duplicate or edited.
+    Raises InputError if the run is not there or no ledger knows the record."""
     if not work.is_dir():
         raise InputError(f"{work}: no such work folder; name the one of the run with --work.")
     plan = plan_as_run(recipe, at(work))
@@ -62,8 +76,10 @@ def why(recipe: Recipe, record: str, *, work: Path) -> Iterator[str | Duplicate]
             first = first or (part, row)
             yield _sentence(stage, row)
             left = row if row["fate"] not in STAYED else None
-            if row["fate"] == "duplicate":
+            if row["fate"] not in STAYED and row["survivor"] is not None:
                 yield from _two_texts(stage, work, part, row)
+            if row["fate"] == "edited" and stage.parent:
+                yield from _before_and_after(stage.parent.folder(work), folder, part, row)
         if first and not any(row["fate"] in STAYED for _, row in rows):
             break
     if first and left:
@@ -72,29 +88,48 @@ def why(recipe: Recipe, record: str, *, work: Path) -> Iterator[str | Duplicate]
         raise InputError(f"No ledger of {recipe.name} in {work} has the record {record!r}; give an id or an exact URL.")
 
 
-def _two_texts(stage: Stage, work: Path, part: int, row: dict[str, Any]) -> Iterator[str | Duplicate]:
-    """The texts of a duplicate and of its survivor, from what the exchange received."""
+def _two_texts(stage: Stage, work: Path, part: int, row: dict[str, Any]) -> Iterator[Answer]:
+    """The texts of a removed document and of its survivor, from what the exchange received."""
     received = stage.parent.folder(work) if stage.parent else None
-    texts = {row["id"]: None, row["survivor"]: None} | (_texts(received, part, row) if received else {})
-    if gone := [key for key, text in texts.items() if text is None]:
+    own = _text(row["id"], [_part(received, part)]) if received else None
+    kept = _text(row["survivor"], _parts_of_survivor(received, row)) if received else None
+    gone = [key for key, text in ((row["id"], own), (row["survivor"], kept)) if text is None]
+    if own is None or kept is None:
         yield f"             (what {stage.label} received holds no text of {' and '.join(gone)}: no comparison)"
+    elif row["fate"] != "duplicate" and (row["id"], own) == (row["survivor"], kept):
+        yield "             (it keeps the first copy itself: what it lost is repeated within it)"
     else:
-        yield Duplicate(row["id"], texts[row["id"]] or "", row["survivor"], texts[row["survivor"]] or "")
+        yield Duplicate(row["id"], own, row["survivor"], kept)
 
 
-def _texts(folder: Path, part: int, row: dict[str, Any]) -> dict[str, str]:
-    """Texts by id: of the document in its part, and of the survivor in the first part that has it."""
-    own = folder / f"part-{part:05d}.parquet"
-    found = {}
-    for key, paths in ((row["id"], [own]), (row["survivor"], sorted(folder.glob("part-*.parquet")))):
-        for path in filter(Path.exists, paths):
-            if "text" not in pq.read_schema(path).names:  # pages that are not extracted yet
-                continue
-            rows = _table(path, "id", key, columns=["text"])
-            if rows.num_rows:
-                found[key] = rows.column("text")[0].as_py() or ""
-                break
-    return found
+def _before_and_after(received: Path, made: Path, part: int, row: dict[str, Any]) -> Iterator[Answer]:
+    before, after = (_text(row["id"], [_part(folder, part)]) for folder in (received, made))
+    if before is None or after is None:
+        yield "             (its text before or after is not on disk any more: what went cannot be shown)"
+    else:
+        yield Edit(row["edited_by"], before, after)
+
+
+def _part(folder: Path, part: int) -> Path:
+    return folder / f"part-{part:05d}.parquet"
+
+
+def _parts_of_survivor(folder: Path, row: dict[str, Any]) -> list[Path]:
+    """The part that the ledger names first; the others only matter if it does not hold it."""
+    named = row.get("survivor_part")
+    first = [] if named is None else [_part(folder, named)]
+    return first + [path for path in sorted(folder.glob("part-*.parquet")) if path not in first]
+
+
+def _text(key: str, paths: Sequence[Path]) -> str | None:
+    """Text of a document, from the first of these files that has it."""
+    for path in filter(Path.exists, paths):
+        if "text" not in pq.read_schema(path).names:  # pages that are not extracted yet
+            continue
+        rows = _table(path, "id", key, columns=["text"])
+        if rows.num_rows:
+            return rows.column("text")[0].as_py() or ""
+    return None
 
 
 def _id_of_url(folder: Path, url: str) -> str | None:
@@ -116,13 +151,21 @@ def _ledger_rows(folder: Path, key: str) -> list[tuple[int, dict[str, Any]]]:
 def _table(path: Path, column: str, value: str, *, columns: list[str] | None = None) -> pa.Table:
     """The rows with that value; other columns are read of row groups that have one. Read by this thread alone: a file
     object that Arrow's threads still hold when Python ends aborts the process."""
-    with path.open("rb") as stream, pq.ParquetFile(stream, pre_buffer=False) as file:
-        found = [file.schema_arrow.empty_table().select(columns or file.schema_arrow.names)]
-        for group in range(file.num_row_groups):
-            same = pc.equal(file.read_row_group(group, columns=[column], use_threads=False).column(0), value)
-            if pc.any(same).as_py():
-                found.append(file.read_row_group(group, columns=columns, use_threads=False).filter(same))
-    return pa.concat_tables(found)
+    try:
+        with (
+            path.open("rb") as stream,
+            pq.ParquetFile(stream, pre_buffer=False, page_checksum_verification=True) as file,
+        ):
+            found = [file.schema_arrow.empty_table().select(columns or file.schema_arrow.names)]
+            for group in range(file.num_row_groups):
+                same = pc.equal(file.read_row_group(group, columns=[column], use_threads=False).column(0), value)
+                if pc.any(same).as_py():
+                    found.append(file.read_row_group(group, columns=columns, use_threads=False).filter(same))
+        return pa.concat_tables(found)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}): run the recipe again with --verify, and what is damaged is made again."
+        ) from error
 
 
 def _sentence(stage: Stage, row: dict[str, Any]) -> str:

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.engine.manifest import SEAL, write_manifest, written_entry
-from curate.errors import InputError
-from curate.fingerprints import write_json
+from curate.errors import InputError, MismatchError
+from curate.fingerprints import file_fingerprint, write_json
 from curate.housekeeping.datasets import check_name, read_json
 from curate.housekeeping.files import DataFile, parsed
 from curate.storage import Location, put, redacted, whole
@@ -49,6 +49,7 @@ class Rewrite:
     def parquet(self, file: DataFile, change: Change) -> dict[str, Any]:
         """Write the file anew with `change` made to its rows; the entry that its manifest is to have."""
         name = file.place.name
+        _check_whole(file)
         with file.place.open("rb") as raw, pq.ParquetFile(raw, pre_buffer=False) as source:
             writer = ParquetWriter(self._fresh(name), source.schema_arrow)
             with writer:
@@ -62,6 +63,7 @@ class Rewrite:
     def jsonl(self, file: DataFile, named: Callable[[pa.RecordBatch], np.ndarray]) -> dict[str, Any]:
         """Write JSON lines anew without those that `named` marks by their `id` and `url`; other lines byte by byte."""
         name, rows = file.place.name, 0
+        _check_whole(file)
         engine = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31) if name.endswith(".gz") else None
         with HashedFile(self._fresh(name)) as out:
             for block in file.lines():
@@ -90,6 +92,15 @@ class Rewrite:
 
     def _fresh(self, name: str) -> Location:
         return self.folder / f"{name}{SUFFIX}"
+
+
+def _check_whole(file: DataFile) -> None:
+    """Raise MismatchError if the file is not as it was written: a new hash would make the damage look whole."""
+    if file_fingerprint(file.place) != file.hash:
+        raise MismatchError(
+            f"{file.title} is damaged (its bytes are not those that were written), and nothing was removed: "
+            "make it again with `curate run --verify`, then remove."
+        )
 
 
 def finish(folder: Location) -> bool:

@@ -1,4 +1,5 @@
-"""The largest clusters of duplicates on the page: a chain of weak matches that empties a source shows here.
+"""The largest clusters of duplicates on a page, of a study or of one run: a chain of weak matches that empties a source
+shows here.
 
 Ids come from data: escaped, cut to a length.
 """
@@ -26,22 +27,33 @@ def largest_clusters(datasets: Sequence[DatasetContent]) -> Html | None:
         for stage in dataset.stages:
             if found := stage["summary"].get("largest_clusters"):
                 stages.setdefault(stage["fingerprint"], (stage["label"], found, []))[2].append(dataset.name)
+    named = [((label, where(names, datasets)), found) for label, found, names in stages.values()]
+    return _table(("step", "datasets"), named)
+
+
+def clusters_of_run(found: Sequence[tuple[str, Sequence[dict[str, object]]]]) -> Html | None:
+    """A row a cluster of each step."""
+    return _table(("step",), [((label,), clusters) for label, clusters in found])
+
+
+def _table(heads: Sequence[str], found: Sequence[tuple[Sequence[str], Sequence[dict[str, object]]]]) -> Html | None:
+    """A row a cluster; what stands before it is said once."""
     rows = [
-        _row(label if place == 0 else "", where(names, datasets) if place == 0 else "", cluster)
-        for label, found, names in stages.values()
-        for place, cluster in enumerate(found)
+        _row(names if place == 0 else [""] * len(names), cluster)
+        for names, clusters in found
+        for place, cluster in enumerate(clusters)
     ]
-    heads = ("step", "datasets", "documents", "survivor", "lowest similarity", "least similar")
-    return table(heads, rows, numeric=(2, 4)) if rows else None
+    numeric = (len(heads), len(heads) + 2)
+    heads = (*heads, "documents", "survivor", "lowest similarity", "least similar")
+    return table(heads, rows, numeric=numeric) if rows else None
 
 
-def _row(label: str, place: str, cluster: dict[str, object]) -> Html:
+def _row(names: Sequence[str], cluster: dict[str, object]) -> Html:
     members = cluster.get("least_similar")
     some = members[:SHOWN_MEMBERS] if isinstance(members, list) else []
     size, lowest = cluster.get("size"), cluster.get("lowest_similarity")
     return row(
-        cell(label),
-        cell(place),
+        [cell(name) for name in names],
         number(count(size) if isinstance(size, int) else "–"),
         cell(code(cluster.get("survivor"), SHOWN_ID)),
         number(digits(lowest, 3) if isinstance(lowest, float | int) else "–"),

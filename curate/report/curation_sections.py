@@ -128,11 +128,12 @@ def _step(step: dict[str, Any], records: int, most_text: int | None) -> Html:
         number(edited),
         number(size(step["out_bytes"])),
         cell(text_bar),
-        tag("td.rules", _rules(step["step"], step["rules"], step["in"])),
+        tag("td.rules", left_by_rule(step["step"], step["rules"], step["in"])),
     )
 
 
-def _rules(step: str, rules: dict[str, int], records: int) -> Html | None:
+def left_by_rule(step: str, rules: dict[str, int], records: int) -> Html | None:
+    """How many documents left by each rule of a step, the rule of most first; None if nobody left."""
     ordered = sorted(rules.items(), key=lambda item: (-item[1], item[0]))
     rows = [
         row(cell(shortened(rule.removeprefix(f"{step}."), 44)), number(count(held)), number(share(held, records)))

@@ -25,7 +25,7 @@ from curate.engine.recipe import Recipe, load_class
 from curate.engine.stages import Stage
 from curate.errors import InputError
 from curate.kernels.ngram_index import find_ngrams
-from curate.report.elements import code, folded, head, note, number, row, scrolling, table
+from curate.report.elements import cell, code, folded, head, note, number, row, scrolling, table
 from curate.report.markup import Html, join, shortened, tag
 from curate.report.numbers import count, digits
 from curate.storage import at
@@ -42,8 +42,14 @@ _CONTEXT = 120
 _PASSAGE = 700
 """Characters of a passage that are shown."""
 _PASSAGES = 3
+_AFTER_CUTTING = {"max_cuts": "passages to cut: {:,.0f}", "nothing_left": "characters of the longest piece: {:,.0f}"}
+"""Why a document leaves that was cut."""
+_OPEN = 2
+"""Documents of a benchmark that stand open, so that a print shows passages, too."""
 _NOT_CHECKED = 200
 """Items that are named on the page; the data has all."""
+_NAMED = 6
+"""Of more, the names are folded."""
 
 
 @dataclass(frozen=True)
@@ -140,16 +146,16 @@ def _of_ledgers(folder: Path, step: Decontaminate) -> Iterator[dict[str, Any]]:
         gone = rows.filter(pc.and_(pc.equal(rows["fate"], "dropped"), pc.is_valid(rows["error"])))
         for each in gone.to_pylist():
             named, _, said = each["error"].rpartition(", ")
-            benchmark = each["rule"].removeprefix(f"{step.name}.")
-            is_share = named.endswith(f" of {benchmark}")
-            benchmark = benchmark if is_share else named.rpartition(" of ")[2]
-            item = named.removeprefix("item ").removesuffix(f" of {benchmark}")
+            benchmark, fate = each["rule"].removeprefix(f"{step.name}."), "dropped"
+            if step.action == "cut":
+                benchmark, _, why = benchmark.rpartition(".")
+                fate = f"dropped ({_AFTER_CUTTING[why].format(each['value'])})"
             yield {
                 "id": each["id"],
-                "fate": "dropped" if is_share else f"dropped ({each['rule']} {each['value']:g})",
+                "fate": fate,
                 "benchmark": benchmark,
-                "item": item,
-                "share": each["value"] if is_share else None,
+                "item": named.removeprefix("item ").removesuffix(f" of {benchmark}"),
+                "share": None if step.action == "cut" else each["value"],
                 "said": said,
             }
 
@@ -228,14 +234,21 @@ def _passage(data: bytes, start: int, end: int) -> Passage:
 
 
 def decontamination_sections(found: Sequence[Decontamination]) -> list[tuple[str, str, Html]]:
-    """The page: a table of the benchmarks, then each benchmark."""
+    """The page: a table of the benchmarks, each one that was found, and the items that were not checked."""
     sections: list[tuple[str, str, Html]] = []
     for place, each in enumerate(found):
         sections.append((f"step-{place}", f"Benchmarks ({each.label})", _overview(each)))
-        for which, (name, told) in enumerate(each.summary["benchmarks"].items()):
-            if told["found"] or any(told["not_checked"].values()):
+        for which, (name, told) in enumerate(_ranked(each)):
+            if told["found"]:
                 sections.append((f"benchmark-{place}-{which}", shortened(name, 60), _benchmark(each, name, told)))
+        if each.summary["not_checked"]:
+            sections.append((f"not-checked-{place}", "Items not checked", _not_checked(each)))
     return sections
+
+
+def _ranked(each: Decontamination) -> list[tuple[str, dict[str, Any]]]:
+    """The benchmarks, that of which most items were found first."""
+    return sorted(each.summary["benchmarks"].items(), key=lambda one: (-one[1]["found"], -one[1]["documents"], one[0]))
 
 
 def _overview(each: Decontamination) -> Html:
@@ -245,7 +258,7 @@ def _overview(each: Decontamination) -> Html:
             head(shortened(name, 60)),
             *(number(count(value), sort=value) for value in _numbers(told)),
         )
-        for name, told in each.summary["benchmarks"].items()
+        for name, told in _ranked(each)
     ]
     summary = each.summary
     said = (
@@ -264,21 +277,41 @@ def _numbers(told: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _benchmark(each: Decontamination, name: str, told: Mapping[str, Any]) -> Html:
-    blocks: list[Html] = [_pair(example) for example in each.examples.get(name, [])]
+    some = each.examples.get(name, [])
+    blocks: list[Html] = [_pair(example, is_open=place < _OPEN) for place, example in enumerate(some)]
+    if not blocks:
+        blocks.append(note("Documents that hold its items hold more of another benchmark, where they are shown."))
     most = sorted(told["found_items"], key=lambda one: (-one["documents"], one["item"]))[:EXAMPLES]
     if most and most[0]["documents"] > 1:
         rows = [row(head(code(one["item"], 80)), number(count(one["documents"]))) for one in most]
         said = "items in most documents (a quotation, or a copied benchmark?)"
         blocks.append(folded(said, table(("item", "documents"), rows, numeric=(1,))))
-    for why, items in told["not_checked"].items():
-        if items:
-            more = f" and {count(len(items) - _NOT_CHECKED)} more" if len(items) > _NOT_CHECKED else ""
-            shown = ", ".join(shortened(item, 60) for item in items[:_NOT_CHECKED])
-            blocks.append(folded(f"{count(len(items))} items not checked: {why}", note(shown, more)))
     return join(blocks)
 
 
-def _pair(example: Example) -> Html:
+def _not_checked(each: Decontamination) -> Html:
+    """A row for each benchmark and reason."""
+    rows = []
+    for name, told in each.summary["benchmarks"].items():
+        for why, items in told["not_checked"].items():
+            if items:
+                numbers = number(count(len(items)), sort=len(items)), number(count(told["items"]), sort=told["items"])
+                rows.append(row(head(shortened(name, 60)), *numbers, cell(why), cell(_named(items))))
+    heads = ("benchmark", "not checked", "of", "because", "items")
+    shown = table(heads, rows, numeric=(1, 2), sortable=True)
+    return join([note(f"{each.summary['note']}: nothing is known of them."), shown])
+
+
+def _named(items: Sequence[str]) -> Html:
+    """The names of items, folded where they are many."""
+    shown = ", ".join(shortened(item, 60) for item in items[:_NOT_CHECKED])
+    more = f" and {count(len(items) - _NOT_CHECKED)} more (`--json` has all)" if len(items) > _NOT_CHECKED else ""
+    if len(items) <= _NAMED:
+        return join([shown])
+    return folded(f"{', '.join(shortened(item, 20) for item in items[:2])}, …", note(shown, more))
+
+
+def _pair(example: Example, *, is_open: bool) -> Html:
     share = "" if example.share is None else f"share {digits(example.share, 3)} "
     title = [
         tag("b", share),
@@ -293,7 +326,7 @@ def _pair(example: Example) -> Html:
             (f"item of {shortened(example.benchmark, 60)}", example.item, example.in_item),
         )
     ]
-    return folded(title, tag("div.pair", sides), note(example.said) if example.said else None)
+    return folded(title, tag("div.pair", sides), note(example.said) if example.said else None, is_open=is_open)
 
 
 def _shown(passages: Sequence[Passage]) -> Html:
@@ -303,6 +336,13 @@ def _shown(passages: Sequence[Passage]) -> Html:
 
 
 def overview_rows(each: Decontamination) -> list[tuple[str, ...]]:
-    """What the terminal shows of the benchmarks of which something was found."""
-    told = each.summary["benchmarks"].items()
-    return [(name, *(count(value) for value in _numbers(one))) for name, one in told if one["found"]]
+    """What the terminal shows: name, items, found, documents and items not checked of each benchmark."""
+    return [
+        (name, *(count(told[key]) for key in ("items", "found", "documents")), _unchecked(told["not_checked"]))
+        for name, told in _ranked(each)
+    ]
+
+
+def _unchecked(items: Mapping[str, Sequence[str]]) -> str:
+    """`2 too short, 1 too common`."""
+    return ", ".join(f"{count(len(some))} {why}" for why, some in items.items() if some)

@@ -24,6 +24,10 @@ class Shown:
     url: str
     text: str
     """Its beginning."""
+    survivor: str = ""
+    """Of a duplicate: id of the document that was kept in its place; `value` is the similarity to it."""
+    survivor_text: str = ""
+    """Its beginning, or where it is."""
 
     @property
     def figure(self) -> str:
@@ -32,25 +36,31 @@ class Shown:
 
 
 def document_lines(shown: Shown) -> Text:
-    """Two lines: value, id and address; the text."""
+    """Two lines: value, id and address; the text. Of a duplicate two more, of what was kept."""
     where = f"{shown.id}  {shown.url}".rstrip()
     return Text.assemble(
-        f"{shown.figure:>9}  ",
-        plain(where, 120, "dim"),
-        "\n           ",
-        Text(one_line(shown.text, TERMINAL_CHARS)),
+        *_two_lines(shown.figure, where, shown.text),
+        *(("\n", *_two_lines("kept", shown.survivor, shown.survivor_text)) if shown.survivor else ()),
     )
+
+
+def _two_lines(before: str, where: str, text: str) -> tuple[str | Text, ...]:
+    return f"{before:>9}  ", plain(where, 120, "dim"), "\n           ", Text(one_line(text, TERMINAL_CHARS))
 
 
 def documents_table(title: object, documents: Iterable[Shown], *, is_open: bool = False) -> Html:
     """A table that folds, a row a document."""
+    shown = list(documents)
+    pairs = any(each.survivor for each in shown)
+    heads = ("similarity" if pairs else "value", "id", "URL", "text", *(("kept instead", "its text") if pairs else ()))
     rows = [
         row(
-            number(shown.figure, sort=shown.value),
-            head(code(shown.id, 80)),
-            cell(shortened(shown.url, 200)),
-            cell(shortened(shown.text, PAGE_CHARS)),
+            number(each.figure, sort=each.value),
+            head(code(each.id, 80)),
+            cell(shortened(each.url, 200)),
+            cell(shortened(each.text, PAGE_CHARS)),
+            [head(code(each.survivor, 80)), cell(shortened(each.survivor_text, PAGE_CHARS))] if pairs else None,
         )
-        for shown in documents
+        for each in shown
     ]
-    return folded(title, table(("value", "id", "URL", "text"), rows, numeric=(0,)), is_open=is_open)
+    return folded(title, table(heads, rows, numeric=(0,)), is_open=is_open)

@@ -1,24 +1,29 @@
-"""`curate inspect` on the terminal and as a page: the funnel, each rule alone and with the others, samples.
+"""`curate inspect` on the terminal and as a page: the funnel, each rule alone and with the others, duplicates, samples.
 
 Ids, addresses and texts come from data: on the terminal as `Text` with unseen characters made visible, never as markup.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from curate.engine.inspection import Inspection, Pair, RuleCount
+from curate.engine.inspection import Duplicates, Inspection, Pair, RuleCount
 from curate.engine.signals import rule_facts
+from curate.report.clusters_section import CLUSTERS_NOTE, clusters_of_run
+from curate.report.curation_sections import left_by_rule
 from curate.report.documents_shown import Shown, document_lines, documents_table
 from curate.report.elements import cell, code, head, note, number, row, table
 from curate.report.markup import Html, join, shortened, tag
-from curate.report.numbers import brief, count, share, size
+from curate.report.numbers import brief, count, digits, share, size
 from curate.report.terminal import funnel, one_line, plain, plain_table
 
 PAIRS = 12
 """Pairs of rules on the terminal; the page has all."""
+CLUSTERS = 5
+"""Clusters of a step on the terminal; the page has all that the run noted."""
 
 
 def funnel_screen(name: str, rows: Sequence[dict[str, Any]]) -> RenderableType:
@@ -29,15 +34,20 @@ def funnel_screen(name: str, rows: Sequence[dict[str, Any]]) -> RenderableType:
 def inspection_screen(found: Inspection, *, name: str, samples: int) -> Group:
     """What `curate inspect` prints."""
     shown: list[RenderableType] = [funnel(name, found.funnel)] if found.funnel is not None else []
-    shown += [_rules(found), Text(_failures(found), "dim")]
-    shown += [_idle(found), Text()] if any(not each.fails for each in found.rules) else [Text()]
-    shown += [_pairs(found)] if _of_two_steps(found) else []
+    shown += _of_rules(found) if found.rules else []
+    shown += [_clusters(each) for each in found.duplicates if each.largest]
     if found.funnel is None:
         shown.append(Text("The recipe did not run to its end here: no funnel and no samples yet.", "yellow"))
     for rule, some in found.samples.items():
         shown += [Text.assemble("dropped by ", plain(rule, 80, "bold"))] if samples else []
         shown += [document_lines(_shown(sample)) for sample in some[:samples]]
     return Group(*shown)
+
+
+def _of_rules(found: Inspection) -> list[RenderableType]:
+    shown: list[RenderableType] = [_rules(found), Text(_failures(found), "dim")]
+    shown += [_idle(found), Text()] if any(not each.fails for each in found.rules) else [Text()]
+    return [*shown, _pairs(found)] if _of_two_steps(found) else shown
 
 
 def _rules(found: Inspection) -> RenderableType:
@@ -95,6 +105,23 @@ def _pairs(found: Inspection) -> RenderableType:
     return shown
 
 
+def _clusters(found: Duplicates) -> RenderableType:
+    title = Text.assemble(
+        ("Largest clusters of ", "bold"), plain(found.step, 40, "bold"), (f"  {_removed(found)}", "dim")
+    )
+    shown = plain_table(title, "survivor", "documents", "lowest similarity", "least similar", left=(0, 3))
+    for each in found.largest[:CLUSTERS]:
+        least = plain(next(iter(each["least_similar"]), ""), 40, "dim")
+        shown.add_row(plain(each["survivor"], 40), count(each["size"]), digits(each["lowest_similarity"], 3), least)
+    return shown
+
+
+def _removed(found: Duplicates) -> str:
+    below = found.removed_below_threshold
+    chained = f", {count(below)} of them below the threshold" if below else ""
+    return f"{count(found.clusters)} clusters, {count(found.removed)} removed{chained}"
+
+
 def _of_two_steps(found: Inspection) -> list[Pair]:
     return [pair for pair in found.pairs() if pair.first.place != pair.second.place]
 
@@ -104,7 +131,17 @@ def _overlap(pair: Pair) -> str:
 
 
 def _shown(sample: dict[str, Any]) -> Shown:
-    return Shown(sample["value"], sample["id"], sample["url"], sample["text"])
+    kept = sample.get("survivor") or ""
+    beside = sample.get("survivor_text", sample["error"] or "") if kept else ""
+    return Shown(sample["value"], sample["id"], sample["url"], sample["text"], kept, beside)
+
+
+def inspection_words(found: Inspection, recipe: str) -> str:
+    """What stands under the title of the page."""
+    if found.rules:
+        return f"{found.documents:,} documents come to the rules of {recipe}"
+    rows = found.funnel or [{"in": 0, "out": 0}]
+    return f"{rows[0]['in']:,} records come to the steps of {recipe}, {rows[-1]['out']:,} documents are left"
 
 
 def inspection_sections(found: Inspection) -> list[tuple[str, str, Html]]:
@@ -112,9 +149,15 @@ def inspection_sections(found: Inspection) -> list[tuple[str, str, Html]]:
     parts = []
     if found.funnel is not None:
         parts.append(("funnel", "Funnel", _funnel_table(found.funnel)))
-    parts.append(("rules", "Rules", join([note(_failures(found)), _rules_table(found)])))
+    if found.rules:
+        parts.append(("rules", "Rules", join([note(_failures(found)), _rules_table(found)])))
     if found.pairs():
         parts.append(("pairs", "Rules that drop the same documents", _pairs_table(found)))
+    if found.duplicates:
+        told = [note(f"{shortened(each.step, 40)}: {_removed(each)}.") for each in found.duplicates]
+        clusters = clusters_of_run([(each.step, each.largest) for each in found.duplicates])
+        words = note(CLUSTERS_NOTE) if clusters else None
+        parts.append(("clusters", "Largest clusters of duplicates", join([*told, words, clusters])))
     if found.samples:
         parts.append(("samples", "Samples", join([_samples(rule, some) for rule, some in found.samples.items()])))
     return parts
@@ -128,10 +171,12 @@ def _funnel_table(rows: Sequence[dict[str, Any]]) -> Html:
             number(count(step["out"]), sort=step["out"]),
             number(size(step["out_bytes"]), sort=step["out_bytes"]),
             number(count(step["edited"]), sort=step["edited"]),
+            number(count(step["fates"].get("failed", 0)), sort=step["fates"].get("failed", 0)),
+            tag("td.rules", left_by_rule(step["step"], step["rules"], step["in"])),
         )
         for step in rows
     ]
-    return table(("step", "in", "out", "size", "edited"), body, numeric=(1, 2, 3, 4))
+    return table(("step", "in", "out", "size", "edited", "failed", "left by rule"), body, numeric=(1, 2, 3, 4, 5))
 
 
 def _rules_table(found: Inspection) -> Html:
@@ -177,13 +222,14 @@ def inspection_data(found: Inspection) -> dict[str, Any]:
         }
         for each in found.rules
     ]
-    return {
+    of_rules = {
         "documents": found.documents,
         "text_bytes": found.text_bytes,
         "passing": found.passing,
         "by_failures": {str(number): documents for number, documents in sorted(found.by_failures.items())},
         "rules": rules,
         "together": found.together.tolist(),
-        "funnel": found.funnel,
-        "samples": found.samples,
     }
+    duplicates = [asdict(each) for each in found.duplicates]
+    of_run = {"funnel": found.funnel, "duplicates": duplicates, "samples": found.samples}
+    return of_rules | of_run if rules else of_run

@@ -101,6 +101,23 @@ def test_the_filter_is_as_large_as_the_expected_ngrams_ask() -> None:
     assert larger["false_positive_rate"] < 1e-6
 
 
+def test_a_filter_that_fills_far_beyond_what_it_was_made_for_is_refused() -> None:
+    texts = [" ".join(random.Random(seed).choices(WORDS, k=400)) for seed in range(10)]
+    with pytest.raises(InputError, match=r"made for 10 `expected_ngrams` .* allows 0\.01, .* has 3,880 n-grams"):
+        done(Bloom(expected_ngrams=10), texts)
+    with pytest.raises(InputError, match="leave `expected_ngrams` out"):
+        done(Bloom(expected_ngrams=2600), texts)
+    with pytest.raises(InputError, match="is wrong about"):
+        done(Bloom(expected_ngrams=10, false_positive_rate=0.5), texts)
+    assert done(Bloom(expected_ngrams=3500), texts)[2]["false_positive_rate"] < 0.02
+
+
+def test_repeats_do_not_fill_a_filter_made_for_different_ngrams() -> None:
+    text = " ".join(random.Random(1).choices(WORDS, k=400))
+    stays, _, summary = done(Bloom(expected_ngrams=388), [text] * 20)
+    assert list(stays) == ["d0"] and summary["ngrams"] == 20 * 388 and summary["false_positive_rate"] < 0.02
+
+
 def test_a_filter_beyond_the_budget_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"10,000,000,000 n-grams .* need a filter of 12 GB .* allows 4.0 GB"):
         TypeAdapter(Bloom).validate_python({"expected_ngrams": 10**10})

@@ -95,9 +95,9 @@ def test_partials_of_one_policy_do_not_serve_another() -> None:
 @pytest.mark.parametrize(
     ("keep", "sentence"),
     [
-        ({"highest": "loss"}, r"needs a column `loss`, and these documents have id, text"),
+        ({"highest": "loss"}, r"needs a column `loss`, and these documents have id, text.*columns: \{loss: float64\}"),
         ({"highest": "url"}, r"needs a column of numbers, and `url` holds string"),
-        ({"prefer": ["wiki"], "column": "corpus"}, r"needs a column `corpus`"),
+        ({"prefer": ["wiki"], "column": "corpus"}, r"needs a column `corpus`.*`source`.*columns: \{corpus: string\}"),
     ],
 )
 def test_a_policy_that_the_documents_cannot_answer_is_refused(keep: Any, sentence: str) -> None:

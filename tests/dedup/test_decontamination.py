@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -188,14 +189,15 @@ def test_cutting_leaves_the_rest_and_notes_why(tmp_path: Path) -> None:
     assert outcome.edited is not None and outcome.edited[0] == 0 and outcome.edited[1] > len(QUESTION)
     assert outcome.notes is not None and outcome.notes.to_pylist() == [None, "item q1 of rivers, 11 of its 21 n-grams"]
     (row,) = outcome.left.to_pylist()
-    assert (row["row"], row["rule"]) == (2, "decontaminate.nothing_left")
+    assert (row["row"], row["rule"]) == (2, "decontaminate.rivers.nothing_left")
+    assert (row["value"], row["threshold"]) == (0, 20)
 
 
 def test_a_document_with_too_many_cuts_is_dropped(tmp_path: Path) -> None:
     step = Decontaminate(benchmarks=benchmark(tmp_path, ITEM), action="cut", margin=0, max_cuts=2)
     ((outcome,), _) = decided(step, [" ".join(f"{prose(seed, 60)} {QUESTION}" for seed in range(3))])
     (row,) = outcome.left.to_pylist()
-    assert (row["rule"], row["value"], row["threshold"]) == ("decontaminate.max_cuts", 3, 2)
+    assert (row["rule"], row["value"], row["threshold"]) == ("decontaminate.rivers.max_cuts", 3, 2)
 
 
 def test_margins_end_between_characters() -> None:
@@ -241,12 +243,34 @@ def test_labels_texts_and_own_names_of_fields_are_read(tmp_path: Path) -> None:
     assert load_items([Path(benchmark(tmp_path, {"passage": "P"}))], {"text": "passage"}) == [Item("rivers", "0", "P")]
 
 
+def test_items_with_the_same_id_get_names_of_their_own(tmp_path: Path) -> None:
+    rows = [{"id": "a", "prompt": "P"}, {"id": "a (line 3)", "prompt": "Q"}, {"id": "a", "prompt": "R"}]
+    path = Path(benchmark(tmp_path, *rows))
+    assert [item.id for item in load_items([path], {})] == ["a", "a (line 3)", "a (line 3) (line 3)"]
+    names = [(item.benchmark, item.id) for item in load_items([path, path], {})]
+    assert len(set(names)) == 6 and names[3] == ("rivers", "a (line 1)")
+
+
+def test_a_hidden_answer_is_none(tmp_path: Path) -> None:
+    path = Path(benchmark(tmp_path, {"prompt": "P", "choices": ["a", "b"], "answer": -1}))
+    assert load_items([path], {}) == [Item("rivers", "0", "P", "", ("a", "b"))]
+
+
+def test_an_answer_in_words_or_digits_may_be_none_of_the_choices(tmp_path: Path) -> None:
+    path = Path(benchmark(tmp_path, {"prompt": "P", "choices": ["a", "b"], "answer": "7"}))
+    assert load_items([path], {}) == [Item("rivers", "0", "P", "7", ("a", "b"))]
+
+
 BAD_FILES = {
     "no JSON": ("{", "line 1: is no JSON"),
     "no object": ("[1]", "line 1: an item is an object"),
     "no prompt": ('{"title": "x"}', "line 1: has neither a text nor a prompt"),
     "a prompt that is no text": ('{"prompt": ["x"]}', "line 1: `prompt` is no text"),
     "choices that are no list": ('{"prompt": "x", "choices": "y"}', "line 1: `choices` is no list"),
+    "a number that no choice has": (
+        '{"prompt": "x", "choices": ["a", "b"], "gold": 5}',
+        "line 1: `gold` is 5, and the 2 choices have the numbers 0 to 1",
+    ),
     "no items": ("\n", "the benchmark has no items"),
     "no UTF-8": ("\udcff", "cannot be read as JSON lines"),
 }
@@ -310,8 +334,29 @@ def test_what_was_cut_is_in_the_ledger(tmp_path: Path) -> None:
     path = recipe(tmp_path, "decontaminate: {benchmarks: rivers.jsonl, action: cut, min_piece: 50}")
     dataset = Engine(tmp_path / "work", executor_for(1)).run(load_recipe(path))
     assert dataset.documents == 7 and dataset.funnel[-1]["edited"] == 1
-    answer = list(map(str, why(load_recipe(path), "doc-6", work=tmp_path / "work")))
-    assert "edited by decontaminate" in answer[-1] and answer[-1].endswith("(item q1 of rivers, 11 of its 21 n-grams)")
+    (said,) = [line for line in why(load_recipe(path), "doc-6", work=tmp_path / "work") if "edited by" in str(line)]
+    assert "edited by decontaminate" in str(said) and str(said).endswith("(item q1 of rivers, 11 of its 21 n-grams)")
+
+
+def test_why_and_the_funnel_name_the_benchmark_of_a_document_of_which_nothing_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark(tmp_path, ITEM)
+    path = recipe(tmp_path, "decontaminate: {benchmarks: rivers.jsonl, action: cut}")
+    pq.write_table(pa.table({"id": ["gone"], "text": [f"{'x' * 250} {QUESTION}"]}), tmp_path / "corpus" / "b.parquet")
+    work = tmp_path / "work"
+    assert main(["run", str(path), "--work", str(work), "--workers", "1"]) == 0
+    assert "1 rivers.nothing_left" in capsys.readouterr().out
+    said = list(map(str, why(load_recipe(path), "gone", work=work)))
+    assert said[-1] == (
+        # One space and 199 characters before the passage are cut with it; the piece before has 51.
+        "dropped by decontaminate (b.parquet at 0): decontaminate.rivers.nothing_left: 51, the rule asks at least 200 "
+        "(item q1 of rivers, 11 of its 21 n-grams)"
+    )
+    assert main(["decontaminate", str(path), "--work", str(work), "--json", str(tmp_path / "found.json")]) == 0
+    (step,) = json.loads((tmp_path / "found.json").read_text())["steps"]
+    fates = {one["document"]: (one["item"], one["fate"]) for one in step["examples"]["rivers"]}
+    assert fates["gone"] == ("q1", "dropped (characters of the longest piece: 51)")
 
 
 def test_a_missing_benchmark_and_a_folder_are_refused_before_the_run(tmp_path: Path) -> None:
@@ -319,6 +364,95 @@ def test_a_missing_benchmark_and_a_folder_are_refused_before_the_run(tmp_path: P
         load_recipe(recipe(tmp_path, "decontaminate: {benchmarks: none.jsonl}"))
     with pytest.raises(CurateError, match="is a folder"):
         load_recipe(recipe(tmp_path, "decontaminate: {benchmarks: [corpus]}"))
+
+
+BAD_BENCHMARKS = {
+    "a table": (
+        "bad.csv",
+        "prompt\nx\n",
+        "",
+        r"benchmarks\[1\]: 'bad.csv' is a .csv file, .* JSON lines .* or Parquet",
+    ),
+    "broken JSON": ("bad.jsonl", "{", "", r"benchmarks\[1\]: .*bad.jsonl, line 1: is no JSON"),
+    "no items": ("bad.jsonl", "", "", r"benchmarks\[1\]: .*bad.jsonl: the benchmark has no items"),
+    "no Parquet": ("bad.parquet", "x", "", r"benchmarks\[1\]: .*bad.parquet: cannot be read"),
+    "a field that it lacks": (
+        "bad.jsonl",
+        '{"passage": "x"}',
+        ", fields: {prompt: question}",
+        r"fields.prompt: .*rivers.jsonl, line 1: has no field 'question', which the recipe gives as `prompt`",
+    ),
+    "items that are too short": (
+        "bad.jsonl",
+        '{"prompt": "Why?"}\n{"prompt": ""}',
+        "",
+        r"benchmarks\[1\]: .*bad.jsonl: of its items \(2\) none can be checked: 2 too short .* or lower `min_words`",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD_BENCHMARKS)
+def test_a_bad_benchmark_is_refused_when_the_run_is_planned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    name, content, fields, said = BAD_BENCHMARKS[what]
+    benchmark(tmp_path, ITEM)
+    (tmp_path / name).write_text(content)
+    path = recipe(tmp_path, f"decontaminate: {{benchmarks: [rivers.jsonl, {name}]{fields}}}")
+    assert main(["run", str(path), "--plan", "--work", str(tmp_path / "work")]) == 2
+    assert re.search(rf"recipe.yaml, line 4, steps\[0\].decontaminate.{said}", capsys.readouterr().err)
+
+
+def test_a_benchmark_that_a_stranger_names_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text("secret")
+    with pytest.raises(CurateError, match="a recipe from a stranger may not bring a list of its own"):
+        load_recipe(recipe(tmp_path, "decontaminate: {benchmarks: bad.jsonl}"), builtin_only=True)
+
+
+def test_a_benchmark_of_which_all_is_too_common_is_refused(tmp_path: Path) -> None:
+    one, two, three = (prose(seed, 30) for seed in (1, 2, 3))
+    rows = [{"prompt": a, "choices": [b], "answer": -1} for a, b in ((one, two), (two, three), (three, one))]
+    path = benchmark(tmp_path, *rows)
+    assert Decontaminate(benchmarks=path, common_items=2).index().unchecked == {}
+    with pytest.raises(
+        InputError, match=r"of its items \(3\) none can be checked: 3 too common .* raise `common_items`"
+    ):
+        Decontaminate(benchmarks=path, common_items=1).index()
+
+
+def test_the_run_says_how_many_items_could_not_be_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark(tmp_path, ITEM, {"prompt": "Why?"})
+    path = recipe(tmp_path, "decontaminate: {benchmarks: rivers.jsonl}")
+    assert main(["run", str(path), "--work", str(tmp_path / "work"), "--workers", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "note   decontaminate: 1 of 2 items of benchmarks could not be checked (1 too short)" in out
+
+
+def test_the_terminal_lists_all_benchmarks_those_found_most_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [ITEM, {"prompt": prose(7, 120)}, {"prompt": prose(1, 40)}, {"prompt": prose(60, 40)}, {"prompt": "Why?"}]
+    named = [row | {"task": name} for row, name in zip(rows, ("one", "two", "two", "none", "short"), strict=True)]
+    benchmark(tmp_path, *named)
+    path = recipe(tmp_path, "decontaminate: {benchmarks: rivers.jsonl}")
+    command = ["decontaminate", str(path), "--work", str(tmp_path / "work"), "--out", str(tmp_path / "found.html")]
+    Engine(tmp_path / "work", executor_for(1)).run(load_recipe(path))
+    assert main(command) == 0
+    shown = [
+        line.split()
+        for line in capsys.readouterr().out.splitlines()
+        if line.split()[:1] in (["one"], ["two"], ["none"], ["short"])
+    ]
+    assert shown == [
+        ["two", "2", "2", "2"],
+        ["one", "1", "1", "1"],
+        ["none", "1", "0", "0"],
+        ["short", "1", "0", "0", "1", "too", "short"],
+    ]
+    page = (tmp_path / "found.html").read_text()
+    assert re.findall("<h2>(.*?)</h2>", page)[1:] == ["two", "one", "Items not checked"]
+    assert page.count("<details open>") == 2 and "1 items" not in page
+    assert "hold more of another benchmark" in page.partition("<h2>one</h2>")[2].partition("</section>")[0]
 
 
 def test_the_report_shows_passages_side_by_side_and_escapes_them(

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curate.cli import main
 from curate.dedup.duplicate_lines import DuplicateLines
 from curate.dedup.duplicate_sentences import DuplicateSentences
 from curate.dedup.repeats import Repeats
@@ -22,7 +23,7 @@ from curate.engine import exchange as exchanging
 from curate.engine.executors import executor_for
 from curate.engine.recipe import load_recipe
 from curate.engine.run import Engine
-from curate.engine.why import why
+from curate.engine.why import Duplicate, Edit, why
 from curate.errors import MismatchError
 from curate.rounds import Exchanging
 
@@ -126,6 +127,30 @@ def test_accents_count_where_the_code_is_followed() -> None:
     assert list(done(DuplicateLines(), pages)[0]) == ["d0"]
     assert list(done(DuplicateLines(form="ccnet-code"), pages)[0]) == ["d0", "d1"]
     assert list(done(DuplicateLines(form="lower"), ["In 2021", "in  2021", "in 2022"])[0]) == ["d0", "d2"]
+
+
+@pytest.mark.parametrize("form", ["ccnet", "ccnet-code", "lower"])
+def test_lines_of_marks_alone_always_stay(form: Any) -> None:
+    marks = ["```", "  }", "-- ! --", "{ }", "。。", "————", "*" * 80]
+    pages = ["\n".join([*marks, f"Line {name}", "```x", "«Ja»"]) for name in ("one", "two")]
+    stays, _, _ = done(DuplicateLines(form=form), pages)
+    assert stays["d1"].split("\n") == [*marks, "Line two"]
+
+
+def test_c4_compares_lines_of_marks_too() -> None:
+    pages = ["```\nOne\n\n}", "```\nTwo\n\n}"]
+    assert done(DuplicateLines(form="c4"), pages)[0]["d1"] == "Two\n"
+
+
+@given(st.lists(st.lists(st.text(st.sampled_from("a1 .-}é€。\t«"), max_size=5), max_size=5), max_size=6))
+@settings(max_examples=40, deadline=None)
+def test_lower_leaves_alone_what_has_no_form_without_marks(pages: list[list[str]]) -> None:
+    ((*batches,),) = parted(["\n".join(lines) for lines in pages], 1)
+    for batch in batches:
+        (_, lower), (_, bare), (_, c4) = (
+            DuplicateLines(form=form).keys(batch) for form in ("lower", "ccnet-code", "c4")
+        )
+        assert ((lower == 0) == (bare == 0)).all() and (lower[bare != 0] == c4[bare != 0]).all()
 
 
 def test_shards_know_nothing_of_each_other() -> None:
@@ -272,5 +297,55 @@ def test_rules_after_an_edit_by_an_exchange_are_asked_of_the_edited_text(tmp_pat
     Engine(tmp_path / "work", executor_for(1)).run(load_recipe(recipe))
     answer = list(why(load_recipe(recipe), "b", work=tmp_path / "work"))
     assert "edited by duplicate_lines: 23 bytes" in str(answer[1])
-    assert "dropped by length" in str(answer[2]) and "min_words: 3" in str(answer[2])
-    assert len(answer) == 3
+    assert "dropped by length" in str(answer[3]) and "min_words: 3" in str(answer[3])
+    edit = answer[2]
+    assert isinstance(edit, Edit) and edit.by == "duplicate_lines"
+    assert (edit.before, edit.after) == ("A line that both have.\nFew words left.", "Few words left.")
+    assert len(answer) == 4
+
+
+PASSAGE = "The river runs past the old mill. Seven geese watch it from the wall. Nobody minds the rain today. "
+
+
+@pytest.mark.parametrize(
+    ("step", "text"),
+    [
+        ("duplicate_lines", PASSAGE),
+        ("duplicate_sentences", PASSAGE),
+        ("duplicate_substrings", PASSAGE + PASSAGE.lower()),
+    ],
+)
+def test_why_shows_the_survivor_beside_a_document_of_which_nothing_is_left(
+    step: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "corpus").mkdir()
+    for number, (name, page) in enumerate([("first", text + "\nMore."), ("again", text.strip())]):
+        pq.write_table(pa.table({"id": [name], "text": [page]}), tmp_path / "corpus" / f"{number}.parquet")
+    recipe, work = tmp_path / "why.yaml", tmp_path / "work"
+    recipe.write_text(f'name: why\nsource: {{parquet: "corpus/*.parquet"}}\nsteps: [{step}]\n')
+    Engine(work, executor_for(1)).run(load_recipe(recipe))
+    (shown,) = [answer for answer in why(load_recipe(recipe), "again", work=work) if isinstance(answer, Duplicate)]
+    assert (shown.text, shown.survivor, shown.survivor_text) == (text.strip(), "first", text + "\nMore.")
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["why", str(recipe), "again", "--work", str(work)]) == 0
+    said = capsys.readouterr().out
+    assert "again (removed)" in said and "first (kept)" in said and "{+More.+}" in said
+
+
+def test_why_shows_what_went_of_a_document_that_stayed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "corpus").mkdir()
+    rows = {"id": ["a", "b"], "text": ["Menu here\nOwn text", "Menu here\nIts own text"]}
+    pq.write_table(pa.table(rows), tmp_path / "corpus" / "0.parquet")
+    recipe, work = tmp_path / "why.yaml", tmp_path / "work"
+    recipe.write_text('name: why\nsource: {parquet: "corpus/*.parquet"}\nsteps: [duplicate_lines]\n')
+    Engine(work, executor_for(1)).run(load_recipe(recipe))
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main(["why", str(recipe), "b", "--work", str(work)]) == 0
+    said = capsys.readouterr().out
+    assert "after duplicate_lines" in said and "[-Menu here-] Its own text" in said
+    for part in work.rglob("part-00000.parquet"):
+        part.unlink()
+    assert main(["why", str(recipe), "b", "--work", str(work)]) == 0
+    assert "what went cannot be shown" in capsys.readouterr().out

@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from curate.dedup import substring_cuts, substring_windows
 from curate.dedup.substring_windows import Meeting
-from curate.dedup.substrings import DuplicateSubstrings
+from curate.dedup.substrings import LEAST, DuplicateSubstrings
 from curate.documents import DOCUMENT_SCHEMA, Batch
 from curate.engine import exchange as exchanging
 from curate.engine.executors import executor_for
@@ -102,6 +102,26 @@ def order_of(step: DuplicateSubstrings, batch: Batch) -> list[int]:
         return list(range(len(batch)))
     order: list[int] = step.map(iter([batch])).column("order").to_pylist()
     return order
+
+
+PUBLISHED_LEAST = dict(LEAST)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def windows_of_any_length() -> Iterator[None]:
+    """Short windows: in small texts everything repeats."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("curate.dedup.substrings.LEAST", {"bytes": 2, "words": 2})
+        yield
+
+
+@pytest.mark.parametrize(("unit", "length"), [("bytes", 19), ("words", 4)])
+def test_lengths_that_shred_any_text_are_refused(unit: Any, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curate.dedup.substrings.LEAST", PUBLISHED_LEAST)
+    with pytest.raises(ValidationError, match=f"take {length + 1} {unit} at least .*Lee et al. 2021"):
+        TypeAdapter(DuplicateSubstrings).validate_python({"unit": unit, "length": length})
+    assert DuplicateSubstrings(unit=unit, length=length + 1).windows.length == length + 1
+    assert DuplicateSubstrings(unit=unit).windows.length >= 50
 
 
 TEXTS = st.one_of(

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from curate.cli import main
+from curate.engine.account import EXCERPT
 from curate.engine.executors import executor_for
 from curate.engine.inspection import Inspection, add_run, inspect_rules
 from curate.engine.recipe import load_recipe
@@ -30,9 +32,12 @@ def _run(path: Path, work: Path) -> Dataset:
     return Engine(work, executor_for(1)).run(load_recipe(path))
 
 
-def _kept(dataset: Dataset) -> set[str]:
-    import pyarrow.parquet as pq
+def _texts(part: Path) -> dict[str, str]:
+    table = pq.read_table(part, columns=["id", "text"])
+    return dict(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
 
+
+def _kept(dataset: Dataset) -> set[str]:
     return {key for part in dataset.parts for key in pq.read_table(part, columns=["id"])["id"].to_pylist()}
 
 
@@ -49,6 +54,39 @@ def test_first_is_what_the_funnel_counts_and_only_is_what_comes_back(recipe: Wri
     assert short.only == without.documents - run.documents
     assert short.only_bytes == without.text_bytes - run.text_bytes
     assert found.funnel == run.funnel and set(found.samples) == set(counted)
+
+
+def test_a_recipe_without_rules_shows_its_run_with_clusters_and_survivors(
+    recipe: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, work = recipe("exact", "own_steps.Shout"), tmp_path / "work"
+    page, data = tmp_path / "steps.html", tmp_path / "steps.json"
+    options = ["inspect", str(path), "--work", str(work), "--out", str(page), "--json", str(data)]
+    assert main(options) == 2 and "did not run to its end" in capsys.readouterr().err and not page.exists()
+    run = _run(path, work)
+    assert main(options) == 0
+    said, found, shown = capsys.readouterr().out, json.loads(data.read_text()), page.read_text()
+    assert found["funnel"] == run.funnel and "rules" not in found
+    (told,) = found["duplicates"]
+    assert told["step"] == "exact" and told["removed"] == run.funnel[1]["rules"]["exact"] > 0
+    texts = {key: text for part in run.stages[1].parts for key, text in _texts(part).items()}
+    for sample in found["samples"]["exact"]:
+        assert sample["survivor"] != sample["id"] and sample["value"] == 1.0
+        assert sample["survivor_text"] == texts[sample["survivor"]][:EXCERPT] == sample["text"]
+    largest, first = told["largest"][0], found["samples"]["exact"][0]
+    for name in (largest["survivor"], first["id"], first["survivor"]):
+        assert name in said and name in shown
+    assert "Largest clusters of exact" in said and "<h2>Largest clusters of duplicates</h2>" in shown
+    assert "kept instead" in shown and "left by rule" in shown and "<h2>Rules</h2>" not in shown
+
+
+def test_survivors_whose_data_is_gone_are_shown_by_their_id(recipe: Write, tmp_path: Path) -> None:
+    path, work = recipe("exact"), tmp_path / "work"
+    for part in _run(path, work).stages[1].parts:
+        part.unlink()
+    found = Inspection([])
+    add_run(found, load_recipe(path), work)
+    assert all(sample["survivor"] and "survivor_text" not in sample for sample in found.samples["exact"])
 
 
 def test_together_counts_the_documents_that_fail_both(recipe: Write, tmp_path: Path) -> None:
@@ -99,6 +137,7 @@ def test_the_command_shows_the_same_on_screen_page_and_as_data(
     found = json.loads(data.read_text())
     assert found["funnel"] == run.funnel and found["documents"] == run.funnel[0]["out"]
     assert "min_mean_word_length" in page.read_text() and "<h2>Funnel</h2>" in page.read_text()
+    assert "left by rule" in page.read_text()
 
 
 @pytest.mark.parametrize("samples", ["9", "-3"])

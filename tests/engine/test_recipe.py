@@ -1,5 +1,6 @@
 """A wrong recipe is refused with file, line and field; a right one becomes plain data."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,3 +125,36 @@ def test_the_source_option_is_relative_to_the_shell(
     monkeypatch.chdir(corpus)
     assert load_recipe(path, source="file-1.*").source.files == (str(corpus / "file-1.*"),)
     assert load_recipe(path, source="s3://bucket/x").source.files == ("s3://bucket/x",)
+
+
+@pytest.mark.parametrize(
+    ("step", "field", "column"),
+    [
+        ("exact: {keep: {highest: score}}", "exact.keep", "columns: {score: float64}"),
+        ("minhash: {keep: {prefer: [wiki], column: kinds}}", "minhash.keep", "columns: {kinds: string}"),
+        ("exact: {by: {columns: [kind, isbn]}}", "exact.by", "columns: {isbn: string}"),
+        ("metadata: {keep: 'year > 2000 and kind == \"wiki\"'}", "metadata.keep", "columns: {year: TYPE}"),
+    ],
+)
+def test_a_column_that_nobody_brings_is_found_before_any_work(
+    recipe: Write, step: str, field: str, column: str
+) -> None:
+    path = recipe("gopher_quality", "exact", step)
+    path.write_text(path.read_text().replace("part_bytes: none}", "part_bytes: none, columns: {kind: string}}"))
+    with pytest.raises(RecipeError, match=rf"line \d+, steps\[2\]\.{field}: .*{re.escape(column)}"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ("exact: {keep: {prefer: [wiki], column: kind, then: newest}}",),
+        ("exact", """metadata: {keep: 'not is_null(column("exact.cluster"))'}"""),
+        ("url", "exact: {by: {columns: [url_host]}}"),
+        ("own_steps.Shout", "exact: {keep: {highest: score}}"),
+    ],
+)
+def test_columns_of_the_source_and_of_steps_before_are_there(recipe: Write, steps: tuple[str, ...]) -> None:
+    path = recipe(*steps)
+    path.write_text(path.read_text().replace("part_bytes: none}", "part_bytes: none, columns: {kind: string}}"))
+    assert len(load_recipe(path).steps) == len(steps)

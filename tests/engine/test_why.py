@@ -17,7 +17,7 @@ Write = Callable[..., Path]
 
 
 def _why(path: Path, record: str, work: Path) -> list[str]:
-    return list(why(load_recipe(path), record, work=work))
+    return [str(answer) for answer in why(load_recipe(path), record, work=work)]
 
 
 def _run(path: Path, work: Path) -> None:

@@ -17,7 +17,7 @@ from curate.engine.manifest import SEAL, read_valid
 from curate.engine.recipe import load_recipe
 from curate.engine.removed import RemovedIds, append, keys_of
 from curate.engine.why import why
-from curate.errors import InputError, StageError
+from curate.errors import CurateError, InputError, StageError
 from curate.housekeeping import rewrite
 from curate.housekeeping.remove import Removal, remove
 from curate.housekeeping.requests import read_requests
@@ -182,6 +182,19 @@ def ids_file(place: Place, *names: str) -> Path:
     path = place.root / "ids.txt"
     path.write_text("# a comment\n\n" + "\n".join(names) + "\n")
     return path
+
+
+def test_a_damaged_file_is_not_made_to_look_whole(place: Place) -> None:
+    page = kept(place)[0]
+    part = next(
+        path for path in (place.root / "out/full").glob("part-*.parquet") if str(path) in texts_of(place, page["id"])
+    )
+    data = bytearray(part.read_bytes())
+    data[-1_000] ^= 4  # within the footer's statistics, which Arrow reads without complaint or not at all
+    part.write_bytes(data)
+    with pytest.raises(CurateError, match="damaged|cannot be read"):
+        taken(place, page["id"])
+    assert part.read_bytes() == data
 
 
 def test_lines_of_json_that_stay_are_not_touched(place: Place) -> None:

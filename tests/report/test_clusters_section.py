@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from curate.report.clusters_section import largest_clusters
+from curate.report.clusters_section import clusters_of_run, largest_clusters
 from curate.report.content import DatasetContent
 from tests.report.conftest import made_dataset
 
@@ -29,6 +29,12 @@ def test_a_stage_that_datasets_share_stands_once() -> None:
     assert "all datasets" in str(largest_clusters(same))
     other = [same[0], with_clusters("two", CHAIN, fingerprint="s3")]
     assert str(largest_clusters(other)).count("12,345") == 2
+
+
+def test_the_clusters_of_one_run_name_their_step_once() -> None:
+    page = str(clusters_of_run([("exact", [CHAIN, CHAIN]), ("minhash", [CHAIN])]))
+    assert page.count("<td>exact</td>") == 1 and page.count("12,345") == 3 and "datasets" not in page
+    assert clusters_of_run([("exact", [])]) is None
 
 
 def test_without_clusters_there_is_no_table() -> None:
