@@ -192,7 +192,7 @@ def test_a_damaged_file_is_not_made_to_look_whole(place: Place) -> None:
     data = bytearray(part.read_bytes())
     data[-1_000] ^= 4  # within the footer's statistics, which Arrow reads without complaint or not at all
     part.write_bytes(data)
-    with pytest.raises(CurateError, match="damaged|cannot be read"):
+    with pytest.raises(CurateError, match=r"damaged|cannot be read"):
         taken(place, page["id"])
     assert part.read_bytes() == data
 
