@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from curate.dedup.index import DUMP, OWN, STANDING
 from curate.dedup.keep import Keep, merit_fields, preference
 from curate.dedup.similarity import Similarity
+from curate.dedup.told import with_what_is_told
 from curate.documents import Batch
-from curate.errors import MismatchError
 from curate.rounds import KEY, mixed, part_of, places
 from curate.steps import Outcome, departures
 
@@ -315,15 +315,7 @@ def carried_out(
 
     Raises MismatchError if the documents are not those that `map` saw, in that order.
     """
-    row = 0
-    for batch in batches:
-        told = state.slice(row, len(batch))
-        if told.num_rows != len(batch) or not pa.chunked_array([batch.ids]).equals(told.column("id")):
-            raise MismatchError(
-                f"`{name}`: from document {row} of this part on, the documents are not those that were compared: "
-                "its input has changed since. Run the stage again from its first part."
-            )
-        row += len(batch)
+    for batch, told in with_what_is_told(batches, state, name=name):
         kept = pc.is_null(told.column("survivor")).to_numpy()
         gone = told.filter(pa.array(~kept))
         left = departures(
@@ -340,8 +332,3 @@ def carried_out(
         for column in ("cluster", "cluster_size"):
             after = after.with_column(f"{name}.{column}", staying.column(column).combine_chunks())
         yield Outcome(after, left)
-    if row != state.num_rows:
-        raise MismatchError(
-            f"`{name}`: this part has {row} documents, but {state.num_rows} were compared: "
-            "its input has changed since. Run the stage again from its first part."
-        )

@@ -29,8 +29,9 @@ from curate.dedup.decontamination_scores import (
     frequencies,
     held_places,
 )
+from curate.dedup.told import with_what_is_told
 from curate.documents import Batch
-from curate.errors import InputError, MismatchError
+from curate.errors import InputError
 from curate.kernels.ngram_index import find_ngrams
 from curate.rounds import Out, Round, Tables, View, first_of_equals, places, row_of
 from curate.steps import STEP_CONFIG, Exchange, Outcome, Rule, departures
@@ -252,21 +253,8 @@ class Decontaminate(Exchange):
 
     def apply(self, batches: Iterator[Batch], state: pa.Table) -> Iterator[Outcome]:
         """Carries it out; raises MismatchError if the documents are not those that were compared."""
-        row = 0
-        for batch in batches:
-            told = state.slice(row, len(batch))
-            if told.num_rows != len(batch) or not pa.chunked_array([batch.ids]).equals(told.column("id")):
-                raise MismatchError(
-                    f"`{self.name}`: from document {row} of this part on, the documents are not those that were "
-                    "compared: its input has changed since. Run the stage again from its first part."
-                )
-            row += len(batch)
+        for batch, told in with_what_is_told(batches, state, name=self.name):
             yield self._outcome(batch, told.combine_chunks())
-        if row != state.num_rows:
-            raise MismatchError(
-                f"`{self.name}`: this part has {row} documents, but {state.num_rows} were compared: its input has "
-                "changed since. Run the stage again from its first part."
-            )
 
     def _outcome(self, batch: Batch, told: pa.Table) -> Outcome:
         signals = {f"{self.name}.{name}": told.column(name).to_numpy().astype(np.float64) for name in SIGNALS}

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.dedup.told import changed, with_what_is_told
 from curate.documents import Batch
-from curate.errors import MismatchError
 from curate.kernels.cutting import without_spans
 from curate.kernels.lines import find_lines
 from curate.kernels.memory import BLOCK
@@ -69,21 +69,8 @@ def edits(batches: Iterator[Batch], state: pa.Table, *, name: str, cut: Cut) -> 
 
     Raises MismatchError if the documents are not those that `map` saw, in that order.
     """
-    row = 0
-    for batch in batches:
-        told = state.slice(row, len(batch))
-        if told.num_rows != len(batch) or not pa.chunked_array([batch.ids]).equals(told.column("id")):
-            raise MismatchError(
-                f"`{name}`: from document {row} of this part on, the documents are not those that were compared: "
-                "its input has changed since. Run the stage again from its first part."
-            )
-        row += len(batch)
+    for batch, told in with_what_is_told(batches, state, name=name):
         yield _edited(batch, told, name, cut)
-    if row != state.num_rows:
-        raise MismatchError(
-            f"`{name}`: this part has {row} documents, but {state.num_rows} were compared: "
-            "its input has changed since. Run the stage again from its first part."
-        )
 
 
 def _edited(batch: Batch, told: pa.Table, name: str, cut: Cut) -> Edited:
@@ -98,10 +85,8 @@ def _edited(batch: Batch, told: pa.Table, name: str, cut: Cut) -> Edited:
         try:
             texts = cut(texts, text, lists.flatten().to_numpy().astype(np.int64))
         except (IndexError, ValueError) as error:
-            raise MismatchError(
-                f"`{name}`: document {batch.ids[int(rows[0])].as_py()!r} or one after it is not the text that was "
-                "compared: its input has changed since. Run the stage again from its first part."
-            ) from error
+            first = batch.ids[int(rows[0])].as_py()
+            raise changed(f"`{name}`: document {first!r} or one after it is not the text that was compared") from error
         removed[rows] = before - sizes_of(texts)
     return Edited(batch, told, rows, texts, removed, pieces)
 
