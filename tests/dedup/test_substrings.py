@@ -137,7 +137,7 @@ KEEPS = st.sampled_from(["first", "one", "none"])
 
 
 @given(TEXTS, st.integers(2, 14), KEEPS, st.sampled_from([5, 32768]))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_all_that_repeats_is_found_and_nothing_else(texts: list[str], length: int, keep: Any, stretch: int) -> None:
     step, batch = DuplicateSubstrings(length=length, keep=keep), documents(texts)
     with pytest.MonkeyPatch.context() as patch:
@@ -147,7 +147,7 @@ def test_all_that_repeats_is_found_and_nothing_else(texts: list[str], length: in
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "bc", "a.", "don't", "\n", "é"]), max_size=30), max_size=6), st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_windows_of_words_are_found(lists: list[list[str]], data: st.DataObject) -> None:
     texts = [" ".join(words) for words in lists]
     step = DuplicateSubstrings(unit="words", length=data.draw(st.integers(2, 8)), keep=data.draw(KEEPS))

@@ -36,7 +36,7 @@ def test_fonts_are_embedded_as_truetype(verdict: Any, tmp_path: Path) -> None:
     assert b"/FontFile2" in written and b"/Type3" not in written
 
 
-@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+@pytest.mark.parametrize("kind", ["pdf", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("png", "svg"))])
 def test_the_same_verdict_gives_the_same_bytes(verdict: Any, tmp_path: Path, kind: str) -> None:
     (first,) = write_figures(verdict, tmp_path / f"a.{kind}")
     (second,) = write_figures(verdict, tmp_path / f"b.{kind}")
