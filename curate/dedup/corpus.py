@@ -51,6 +51,11 @@ def described_schema(keep: Keep) -> list[pa.Field]:
     return [*fields, *merit_fields(keep)]
 
 
+def sums_of(rows: np.ndarray) -> np.ndarray:
+    """uint64[n]: the sum of each row of unsigned numbers, which any one change of a row changes."""
+    return rows.sum(axis=1, dtype=np.uint64)
+
+
 def fixed_binary(rows: np.ndarray) -> pa.FixedSizeBinaryArray:
     """A matrix as one value of fixed size a row."""
     width = rows.shape[1] * rows.itemsize
@@ -119,6 +124,12 @@ class Corpus:
         changed = place[whole][sums != digests[whole, 0]]
         if len(changed):
             raise self.view.shelf.damaged(int(part_of(changed[:1])[0]), "shingles are not as they were written")
+
+    def check_signatures(self, place: np.ndarray, signatures: np.ndarray) -> None:
+        """Raise MismatchError that names the part if the signature at a place does not have the sum noted beside it."""
+        changed = place[sums_of(signatures) != self.numbers("signature_sum", place)]
+        if len(changed):
+            raise self.view.shelf.damaged(int(part_of(changed[:1])[0]), "signatures are not as they were written")
 
     def matrix(self, name: str, place: np.ndarray, dtype: np.typing.DTypeLike) -> np.ndarray:
         """A column of fixed-size values at ascending places, as a matrix of `dtype`."""

@@ -21,7 +21,16 @@ from pydantic.dataclasses import dataclass
 from curate.dedup.candidates import BANDS_SCHEMA, Buckets
 from curate.dedup.clusters import carried_out
 from curate.dedup.components import forest_of
-from curate.dedup.corpus import SETTINGS, Corpus, described, described_schema, fixed_binary, fixed_rows, with_best
+from curate.dedup.corpus import (
+    SETTINGS,
+    Corpus,
+    described,
+    described_schema,
+    fixed_binary,
+    fixed_rows,
+    sums_of,
+    with_best,
+)
 from curate.dedup.index import joined_before
 from curate.dedup.keep import Keep, as_written
 from curate.dedup.linked import GIVEN, Linked
@@ -49,7 +58,7 @@ class MinHash(Linked):
     """
 
     name: ClassVar[str] = "minhash"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     artifact_fields: ClassVar[tuple[str, ...]] = ("against",)
     free: ClassVar[tuple[str, ...]] = ("against", "dump", "preset", "reach")
 
@@ -203,17 +212,17 @@ class MinHash(Linked):
             columns["shingles"] = pa.LargeListArray.from_arrays(pa.array(found.offsets), pa.array(found.sets))
         else:
             columns["signature"] = fixed_binary(found.minima)
+            columns["signature_sum"] = pa.array(sums_of(found.minima))
         return [*columns.values(), *(pa.array(np.ascontiguousarray(keys[:, band])) for band in range(shape.bands))]
 
     def _schema(self) -> pa.Schema:
-        verifier = (
-            pa.field("shingles", pa.large_list(pa.uint64()), nullable=False)
-            if self._by_shingles
-            else pa.field("signature", pa.binary(4 * self.banding.minima), nullable=False)
-        )
+        verifier = [pa.field("shingles", pa.large_list(pa.uint64()), nullable=False)]
+        if not self._by_shingles:
+            signature = pa.field("signature", pa.binary(4 * self.banding.minima), nullable=False)
+            verifier = [signature, pa.field("signature_sum", pa.uint64(), nullable=False)]
         bands = [pa.field(f"band_{band}", pa.uint64(), nullable=False) for band in range(self.banding.bands)]
         size = pa.field("size", pa.int64(), nullable=False)
-        return pa.schema([*described_schema(self.keep), size, verifier, *bands], {SETTINGS: self.settings()})
+        return pa.schema([*described_schema(self.keep), size, *verifier, *bands], {SETTINGS: self.settings()})
 
     def settings(self) -> bytes:
         """By which parameters a partial is made."""

@@ -59,6 +59,7 @@ def estimated_jaccard(corpus: Corpus, minima: int) -> Similarity:
         for block in _blocks(np.full(len(left), 8 * minima)):
             places, which = np.unique(np.concatenate([left[block], right[block]]), return_inverse=True)
             signatures = corpus.matrix("signature", places, np.uint32)
+            corpus.check_signatures(places, signatures)
             half = len(which) // 2
             found[block] = (signatures[which[:half]] == signatures[which[half:]]).mean(axis=1)
             corpus.view.release()

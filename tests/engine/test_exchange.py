@@ -32,6 +32,10 @@ STEPS: dict[str, tuple[str, dict[str, Any]]] = {
         {"bands": 16, "rows": 2, "ngram": 3, "threshold": 0.5, "require_similar_to_survivor": True, "reach": 3},
     ),
     "substrings": ("curate.dedup.substrings:DuplicateSubstrings", {"length": 40}),
+    "estimated": (
+        "curate.dedup.minhash:MinHash",
+        {"bands": 16, "rows": 2, "ngram": 3, "threshold": 0.5, "verify": "estimated"},
+    ),
     "unverified": ("curate.dedup.minhash:MinHash", {"bands": 8, "rows": 2, "ngram": 3, "verify": "none"}),
 }
 
@@ -276,10 +280,13 @@ def test_a_damaged_partial_is_named_and_made_again(tmp_path: Path) -> None:
     assert open_state(jobs[1]).equals(expected)
 
 
-def test_shingles_that_changed_on_the_disk_are_never_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("step", "column"), [("minhash", "shingles"), ("estimated", "signature")])
+def test_what_changed_on_the_disk_is_never_compared(
+    step: str, column: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     in_rounds(monkeypatch, 1 << 30)
     parents, folder = written(tmp_path / "parent", corpus(4), 3), tmp_path / "stage"
-    expected = decided("minhash", tmp_path / "sound", parents)
+    expected = decided(step, tmp_path / "sound", parents)
     path = folder / "partial-00001.arrow"
 
     class Damaging(Finish):
@@ -287,16 +294,15 @@ def test_shingles_that_changed_on_the_disk_are_never_compared(tmp_path: Path, mo
             super().__call__(work, jobs, phase, take)
             if phase == "map":
                 data, table = bytearray(path.read_bytes()), pa.ipc.open_file(str(path)).read_all()
-                for shingles in table.column("shingles").to_pylist():
-                    for one in shingles:
-                        at_byte = data.find(int(one).to_bytes(8, "little"))
-                        data[at_byte] ^= 1
+                for held in table.column(column).to_pylist():
+                    for one in [held] if column == "signature" else [one.to_bytes(8, "little") for one in held]:
+                        data[data.find(one)] ^= 1
                 path.write_bytes(data)
 
-    with pytest.raises(StageError, match=r"partial-00001\.arrow is damaged \(shingles"):
-        decided("minhash", folder, parents, Damaging())
+    with pytest.raises(StageError, match=rf"partial-00001\.arrow is damaged \({column}"):
+        decided(step, folder, parents, Damaging())
     finish = Finish()
-    assert decided("minhash", folder, parents, finish) == expected
+    assert decided(step, folder, parents, finish) == expected
     assert finish.done[0] == "partial-00001.json"
 
 
