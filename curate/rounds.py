@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,7 @@ _CHUNK = 1 << 16
 _MIX_1, _MIX_2, _FOLD = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53), np.uint64(33)
 
 Tables = Mapping[str, pa.Schema]
+Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 
 
 @dataclass(frozen=True)
@@ -222,8 +223,7 @@ class View:
             if hit.any():
                 some = run.filter(pa.array(hit))
                 place = moved(some.column("place").to_numpy(), self.shelf.own + part)
-                at = some.schema.get_field_index("place")
-                found.append(some.set_column(at, some.schema.field(at), pa.array(place)))
+                found.append(with_values(some, "place", pa.array(place)))
         return pa.concat_tables([own, pa.Table.from_batches(found, own.schema).combine_chunks()])
 
     def runs(self, table: str) -> Iterator[pa.RecordBatch]:
@@ -307,6 +307,12 @@ def between(run: pa.RecordBatch, low: int, high: int) -> pa.RecordBatch:
     start = int(np.searchsorted(keys, np.uint64(low))) if low else 0
     end = int(np.searchsorted(keys, np.uint64(high))) if high < KEYS else len(keys)
     return run.slice(start, end - start)
+
+
+def with_values(rows: Rows, column: str, values: pa.Array) -> Rows:
+    """The rows with other values in a column, whose field stays as it is."""
+    at = rows.schema.get_field_index(column)
+    return rows.set_column(at, rows.schema.field(at), values)
 
 
 def _held(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -525,10 +531,10 @@ def run_in_memory(exchange: Exchanging, shelf: MemoryShelf, *, ranges: int = 1, 
     parts, tables = len(shelf.partials), exchange.tables()
     attached = shelf.attached.parts if shelf.attached else 0
     if not scattered:
+        out = shelf.out(scattered_tables(exchange))
         for part, partial in enumerate(shelf.partials):
-            out = shelf.out(scattered_tables(exchange))
             exchange.scatter(partial, part, out)
-            shelf.keep(out)
+        shelf.keep(out)
     for one in exchange.rounds():
         for turn in turns(one):
             out = shelf.out(one.gives)

@@ -11,62 +11,31 @@ import argparse
 import gc
 import json
 import os
-import platform
 import random
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+from mixed_corpus import batches_of, circumstances, corpus, documents, megabytes_of
 from rbloom import Bloom as RBloom
 
 from curate.dedup.bloom import Bloom
-from curate.documents import DOCUMENT_SCHEMA, Batch
+from curate.documents import Batch
 from curate.kernels.bloom import BloomFilter, paragraph_ngrams
 from curate.kernels.text_index import TextIndex
 
 SOURCES = ("textbooks", "books", "qa_stackexchange", "docs_peps")
 OTHERS = ("sci_abstracts", "factbook", "docs_misc")
 NGRAM = 13
-BATCH_ROWS = 500
 TRIES = 3
 
 
-def documents(folder: Path, sources: tuple[str, ...]) -> list[str]:
-    """All texts of some sources."""
-    tables = (pq.read_table(folder / f"{source}.parquet", columns=["text"]) for source in sources)
-    return [text for table in tables for text in table.column("text").to_pylist() if text]
-
-
-def corpus(folder: Path, *, megabytes: float, seed: int) -> list[str]:
-    """Documents of about `megabytes` together; a fifth of them hold paragraphs of earlier ones."""
-    rng = random.Random(seed)
-    texts = documents(folder, SOURCES)
-    rng.shuffle(texts)
-    made: list[str] = []
-    size = 0
-    for text in texts:
-        if made and rng.random() < 0.2:
-            lines, other = text.split("\n"), rng.choice(made).split("\n")
-            text = "\n".join(lines[: len(lines) // 2] + other[: len(lines)])
-        made.append(text)
-        size += len(text.encode())
-        if size >= megabytes * 1e6:
-            return made
-    raise SystemExit(f"The texts give {size / 1e6:.0f} MB only: ask for fewer --megabytes.")
-
-
-def batches_of(texts: list[str]) -> list[Batch]:
-    """The texts in Arrow."""
-    made = []
-    for low in range(0, len(texts), BATCH_ROWS):
-        rows = [{"id": f"d{low + place}", "text": text} for place, text in enumerate(texts[low : low + BATCH_ROWS])]
-        made.append(Batch(pa.RecordBatch.from_pylist(rows, schema=DOCUMENT_SCHEMA)))
-    return made
+def with_paragraphs(_: random.Random, lines: list[str], other: list[str]) -> list[str]:
+    """The first half, then paragraphs of the other from its beginning."""
+    return lines[: len(lines) // 2] + other[: len(lines)]
 
 
 def best(works: dict[str, Callable[[], Any]]) -> dict[str, float]:
@@ -114,8 +83,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     load = os.getloadavg()
-    texts = corpus(options.texts, megabytes=options.megabytes, seed=options.seed)
-    size = sum(len(text.encode()) for text in texts) / 1e6
+    texts = corpus(options.texts, SOURCES, with_paragraphs, megabytes=options.megabytes, seed=options.seed)
+    size = megabytes_of(texts)
     column = pa.array(texts, pa.large_string())
     index = TextIndex.of(column)
     found = paragraph_ngrams(index, least=NGRAM, most=NGRAM, whole=False)
@@ -185,10 +154,7 @@ def main() -> None:
         },
         "paragraphs_removed": {"ours": int(judged()[0].sum()), "rbloom": by_rbloom()},
         "summary": summary,
-        "load_before": [round(value, 2) for value in load],
-        "load_after": [round(value, 2) for value in os.getloadavg()],
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-        "versions": {name: version(name) for name in ("numpy", "numba", "pyarrow", "rbloom")},
+        **circumstances(load, ("numpy", "numba", "pyarrow", "rbloom")),
     }
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))

@@ -10,11 +10,8 @@ it lies in arrays; that on files is mapped. Peers get a tenth of the edges (netw
 import argparse
 import json
 import os
-import pickle
 import platform
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from itertools import pairwise
@@ -23,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from own_process import Peak, forked
 
 from curate.dedup.candidates import BANDS_SCHEMA, Buckets
 from curate.dedup.components import FOREST_SCHEMA, STRONGEST_SCHEMA, join_all
@@ -39,50 +37,9 @@ PART_ROWS = 1_000_000
 FILES = 20
 
 
-class Peak:
-    """The most memory of its own that this process held within a block, and the seconds that it took."""
-
-    def __enter__(self) -> "Peak":
-        self.megabytes, self._over = 0.0, threading.Event()
-        self._watcher = threading.Thread(target=self._watch, daemon=True)
-        self._watcher.start()
-        self.wall, self.cpu = -time.perf_counter(), -time.process_time()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.wall, self.cpu = self.wall + time.perf_counter(), self.cpu + time.process_time()
-        self._over.set()
-        self._watcher.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.005):
-            self._look()
-        self._look()
-
-    def _look(self) -> None:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                self.megabytes = max(self.megabytes, int(line.split()[1]) * 1024 / 1e6)
-
-    def figures(self) -> dict[str, float]:
-        """CPU and wall seconds, and the peak."""
-        return {"cpu_s": round(self.cpu, 2), "wall_s": round(self.wall, 2), "peak_MB": round(self.megabytes)}
-
-
 def alone(work: Callable[..., Any], *arguments: Any) -> Any:
     """`work(*arguments)` in a process of its own."""
-    read, write = os.pipe()
-    if (child := os.fork()) == 0:
-        os.close(read)
-        with os.fdopen(write, "wb") as pipe:
-            pickle.dump(work(*arguments), pipe)
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        told = pipe.read()
-    if os.waitpid(child, 0)[1]:
-        raise SystemExit(f"{work.__name__} failed")
-    return pickle.loads(told)
+    return forked(work.__name__, lambda: work(*arguments))[0]
 
 
 def edges(nodes: int, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,11 +10,8 @@ Rounds on files stand beside all rounds in one task. Bytes are those of the file
 
 import argparse
 import json
-import os
-import pickle
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,10 +19,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from own_process import Peak, forked, resident_mb
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from curate.dedup.corpus import SETTINGS, described_schema, fixed_binary, with_best
+from curate.dedup.corpus import SETTINGS, described_schema, fixed_binary, sums_of, with_best
 from curate.dedup.exact import Exact
 from curate.dedup.minhash import MinHash
 from curate.documents import Batch
@@ -83,7 +81,8 @@ class DrawnMinHash(MinHash):
             signed[here][changed] = fresh[changed].astype(np.uint32)
         keys = band_keys(signed, self.banding.bands, self.banding.rows)
         sizes = 400 + (source % np.uint64(100)).astype(np.int64)
-        values = [*described_columns(numbers, source, own), pa.array(sizes), fixed_binary(signed)]
+        values = [*described_columns(numbers, source, own), pa.array(sizes)]
+        values += [fixed_binary(signed), pa.array(sums_of(signed))]
         bands = [pa.array(np.ascontiguousarray(keys[:, band])) for band in range(keys.shape[1])]
         return with_best(pa.table([*values, *bands], schema=self._schema()), self.keep)
 
@@ -161,41 +160,15 @@ class Alone:
 
 def in_process(work: Any, job: Any) -> tuple[Any, float, float, float]:
     """The result of `work(job)` in a forked process; its peak memory beyond the start (MB: own, all), CPU seconds."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read)
+
+    def watched() -> tuple[Any, float, float]:
         own, mapped = resident_mb()
-        peak, done = [own], threading.Event()
-        watch = threading.Thread(target=watched, args=(peak, done))
-        watch.start()
-        result = work(job)
-        done.set()
-        watch.join()
-        with os.fdopen(write, "wb") as pipe:
-            pickle.dump((result, peak[0] - own, mapped), pipe)
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        data = pipe.read()
-    _, status, usage = os.wait4(child, 0)
-    if status or not data:
-        raise SystemExit(f"{job.manifest}: the process ended with {status}")
-    result, own, before = pickle.loads(data)  # of our own child
+        with Peak() as peak:
+            result = work(job)
+        return result, max(peak.megabytes - own, 0.0), mapped
+
+    (result, own, before), usage = forked(job, watched)
     return result, own, usage.ru_maxrss * 1024 / 1e6 - before, usage.ru_utime + usage.ru_stime
-
-
-def watched(peak: list[float], done: threading.Event) -> None:
-    """Keep the largest own memory in `peak`."""
-    while not done.wait(0.005):
-        peak[0] = max(peak[0], resident_mb()[0])
-
-
-def resident_mb() -> tuple[float, float]:
-    """What this process holds of its own, and with mapped pages."""
-    lines = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
-    facts = {line[0]: int(line[1]) * 1024 / 1e6 for line in lines if line[0] in ("RssAnon:", "VmRSS:")}
-    return facts["RssAnon:"], facts["VmRSS:"]
 
 
 def measured(name: str, parents: Sequence[str], documents: int, folder: Path, *, whole: bool) -> dict[str, Any]:

@@ -14,16 +14,12 @@ import gc
 import io
 import json
 import os
-import platform
 import random
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from datatrove.data import Document
 from datatrove.pipeline.dedup.sentence_dedup import (
     SentDedupConfig,
@@ -33,49 +29,21 @@ from datatrove.pipeline.dedup.sentence_dedup import (
 )
 from datatrove.utils.hashing import HashConfig
 from loguru import logger
+from mixed_corpus import batches_of, circumstances, corpus, megabytes_of
 
 from curate.dedup.duplicate_lines import DuplicateLines
 from curate.dedup.duplicate_sentences import DuplicateSentences
-from curate.documents import DOCUMENT_SCHEMA, Batch
+from curate.documents import Batch
 from curate.steps import Exchange
 
 SOURCES = ("textbooks", "qa_stackexchange", "docs_misc", "sci_abstracts", "news_reuters")
-BATCH_ROWS = 500
 TRIES = 3
 
 
-def corpus(folder: Path, *, megabytes: float, seed: int) -> list[str]:
-    """Documents of about `megabytes` together; a fifth of them hold lines of earlier ones."""
-    rng = random.Random(seed)
-    tables = (pq.read_table(folder / f"{source}.parquet", columns=["text"]) for source in SOURCES)
-    texts = [text for table in tables for text in table.column("text").to_pylist() if text]
-    rng.shuffle(texts)
-    made: list[str] = []
-    size = 0
-    for text in texts:
-        if made and rng.random() < 0.2:
-            lines, other = text.split("\n"), rng.choice(made).split("\n")
-            start = rng.randrange(len(other))
-            text = "\n".join(lines[: len(lines) // 2] + other[start : start + 12] + lines[len(lines) // 2 :])
-        made.append(text)
-        size += len(text.encode())
-        if size >= megabytes * 1e6:
-            return made
-    raise SystemExit(f"The texts give {size / 1e6:.0f} MB only: ask for fewer --megabytes.")
-
-
-def batches_of(texts: list[str]) -> list[Batch]:
-    """The texts in Arrow."""
-    made = []
-    for low in range(0, len(texts), BATCH_ROWS):
-        rows = [{"id": f"d{low + place}", "text": text} for place, text in enumerate(texts[low : low + BATCH_ROWS])]
-        made.append(Batch(pa.RecordBatch.from_pylist(rows, schema=DOCUMENT_SCHEMA)))
-    return made
-
-
-def megabytes_of(texts: list[str]) -> float:
-    """Their UTF-8."""
-    return sum(len(text.encode()) for text in texts) / 1e6
+def with_run(rng: random.Random, lines: list[str], other: list[str]) -> list[str]:
+    """A run of lines of the other between its two halves."""
+    start = rng.randrange(len(other))
+    return lines[: len(lines) // 2] + other[start : start + 12] + lines[len(lines) // 2 :]
 
 
 def by_ours(step: Exchange, batches: list[Batch]) -> tuple[dict[str, float], dict[str, str], dict[str, Any]]:
@@ -143,7 +111,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     load = os.getloadavg()
-    texts = corpus(options.texts, megabytes=options.megabytes, seed=options.seed)
+    texts = corpus(options.texts, SOURCES, with_run, megabytes=options.megabytes, seed=options.seed)
     size = megabytes_of(texts)
     few: list[str] = []
     while megabytes_of(few) < options.peer_megabytes:
@@ -176,10 +144,7 @@ def main() -> None:
             "times": round(their_seconds / sum(seconds.values()), 1),
             "agreement": agreement(few, ours, theirs),
         },
-        "load_before": [round(value, 2) for value in load],
-        "load_after": [round(value, 2) for value in os.getloadavg()],
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-        "versions": {name: version(name) for name in ("numpy", "numba", "pyarrow", "datatrove", "spacy")},
+        **circumstances(load, ("numpy", "numba", "pyarrow", "datatrove", "spacy")),
     }
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))

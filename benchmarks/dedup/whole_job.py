@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,40 +120,43 @@ def words_of(text: str) -> set[str]:
     return {" ".join(words[place : place + 5]) for place in range(max(1, len(words) - 4))}
 
 
+def by_lsh(files: list[Path], out: Path, lsh: Any, signature_of: Callable[[set[str]], Any]) -> None:
+    """Keep each document whose signature finds none of those kept before it."""
+    number = 0
+    for file in files:
+        table = pq.read_table(file)
+        keep = []
+        for text in table.column("text").to_pylist():
+            signature = signature_of(words_of(text))
+            keep.append(not lsh.query(signature))
+            if keep[-1]:
+                lsh.insert(number, signature)
+            number += 1
+        pq.write_table(table.filter(pa.array(keep)), out / file.name, compression="zstd")
+
+
 def by_rensa(files: list[Path], out: Path) -> None:
     """rensa's RMinHash and RMinHashLSH, 112 permutations in 14 bands."""
     from rensa import RMinHash, RMinHashLSH
 
-    lsh, number = RMinHashLSH(threshold=0.72, num_perm=112, num_bands=14), 0
-    for file in files:
-        table = pq.read_table(file)
-        keep = []
-        for text in table.column("text").to_pylist():
-            signature = RMinHash(num_perm=112, seed=42)
-            signature.update(list(words_of(text)))
-            keep.append(not lsh.query(signature))
-            if keep[-1]:
-                lsh.insert(number, signature)
-            number += 1
-        pq.write_table(table.filter(pa.array(keep)), out / file.name, compression="zstd")
+    def signature_of(grams: set[str]) -> RMinHash:
+        signature = RMinHash(num_perm=112, seed=42)
+        signature.update(list(grams))
+        return signature
+
+    by_lsh(files, out, RMinHashLSH(threshold=0.72, num_perm=112, num_bands=14), signature_of)
 
 
 def by_datasketch(files: list[Path], out: Path) -> None:
     """datasketch's MinHash and MinHashLSH, 112 permutations in 14 bands of 8."""
-    import datasketch
+    from datasketch import MinHash, MinHashLSH
 
-    lsh, number = datasketch.MinHashLSH(num_perm=112, params=(14, 8)), 0
-    for file in files:
-        table = pq.read_table(file)
-        keep = []
-        for text in table.column("text").to_pylist():
-            signature = datasketch.MinHash(num_perm=112)
-            signature.update_batch([gram.encode() for gram in words_of(text)])
-            keep.append(not lsh.query(signature))
-            if keep[-1]:
-                lsh.insert(number, signature)
-            number += 1
-        pq.write_table(table.filter(pa.array(keep)), out / file.name, compression="zstd")
+    def signature_of(grams: set[str]) -> MinHash:
+        signature = MinHash(num_perm=112)
+        signature.update_batch([gram.encode() for gram in grams])
+        return signature
+
+    by_lsh(files, out, MinHashLSH(num_perm=112, params=(14, 8)), signature_of)
 
 
 def by_datatrove(files: list[Path], out: Path) -> None:

@@ -10,6 +10,9 @@ them in Arrow and takes the best of five passes, after one that compiles or load
 strings, and one pass over fewer of them, as they are slower by orders of magnitude; what they set up (models, seeds)
 is not counted. What a batch gives is let go before the next one, as in a run: kept, each batch would cost fresh pages.
 CPU seconds of one process with one thread; MB = 10^6 bytes of UTF-8.
+
+result.json is of English books, textbooks, questions and Wikipedia; result_web.json of English web pages (their
+hand-checked main texts, as engine/pipeline.json), result_french.json of French Wikipedia; all with `--prototypes`.
 """
 
 from __future__ import annotations

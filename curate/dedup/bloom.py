@@ -17,6 +17,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from curate.dedup.edits import are_blank, edits, lines_of, numbered
+from curate.dedup.told import rows_told
 from curate.documents import Batch
 from curate.errors import InputError
 from curate.kernels.bloom import BLOCK_BYTES, BloomFilter, blocks_for, paragraph_ngrams
@@ -194,9 +195,7 @@ class Bloom(Exchange):
         """Of each document: its id, whether it goes, the share of its n-grams that were known, paragraphs that go."""
         ids = view.partial(part).column("id")
         verdicts = view.rows("verdicts")
-        at = np.full(len(ids), -1)
-        at[row_of(verdicts.column("key").to_numpy())] = np.arange(verdicts.num_rows)
-        told = verdicts.take(pa.array(at, mask=at < 0))
+        told = verdicts.take(rows_told(row_of(verdicts.column("key").to_numpy()), len(ids)))
         names = ("gone", "share", "removed")
         return pa.table({"id": ids, **{name: told.column(name) for name in names}})
 

@@ -53,7 +53,7 @@ class Buckets:
 def _order_within(keys: np.ndarray, size: np.ndarray, digest: np.ndarray) -> np.ndarray:
     """Order by key, size, digest, then as they came (which is by place) of rows in order of key, two or more each."""
     within = np.arange(len(keys))
-    starts = np.flatnonzero(np.diff(keys, prepend=keys[:1] + np.uint64(1)))
+    starts = np.flatnonzero(first_of_equals(keys))
     rows = np.diff(np.append(starts, len(keys)))
     one = starts[rows == 2]  # most buckets: no sort
     two = one + 1

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
+from curate.dedup.links import distinct_pairs
 from curate.kernels.numbering import Numbering
 from curate.kernels.unionfind import UnionFind, connected_components
 from curate.rounds import KEY, Out, View, first_of_equals, key_order
@@ -71,7 +72,8 @@ def small_stars(view: View, out: Out) -> None:
     rows = view.rows("forest")
     node, other = rows.column("key").to_numpy(), rows.column("other").to_numpy()
     down = other < node
-    nodes = np.unique(np.concatenate([node[down], other[down]]))
+    nodes = np.sort(np.concatenate([node[down], other[down]]))
+    nodes = nodes[first_of_equals(nodes)]
     ends = (np.searchsorted(nodes, side[down]) for side in (node, other))
     stars = _stars(nodes, nodes[connected_components(len(nodes), *ends)])
     out.write("forest", stars)
@@ -93,12 +95,7 @@ def large_stars(view: View, out: Out) -> int:
     up = other > node
     hangs = least < node[starts]
     unsettled = hangs & np.logical_or.reduceat(other != nearest, starts)
-    child, root = other[up], nearest[up]
-    order = key_order(root)
-    order = order[key_order(child[order])]
-    child, root = child[order], root[order]
-    new = first_of_equals(child, root)
-    out.write("forest", pa.table([child[new], root[new]], schema=FOREST_SCHEMA))
+    out.write("forest", pa.table(distinct_pairs(other[up], nearest[up]), schema=FOREST_SCHEMA))
     return int(unsettled.sum())
 
 

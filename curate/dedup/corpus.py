@@ -68,6 +68,12 @@ def fixed_rows(column: pa.ChunkedArray, dtype: np.typing.DTypeLike) -> np.ndarra
     return np.concatenate(matrices) if matrices else np.empty((0, column.type.byte_width // np.dtype(dtype).itemsize))
 
 
+def list_rows(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """A column of lists as offsets int64[n + 1] and values: those of row i are [offsets[i], offsets[i + 1])."""
+    sizes = pc.list_value_length(column).to_numpy()
+    return np.concatenate(([0], np.cumsum(sizes, dtype=np.int64))), pc.list_flatten(column).to_numpy()
+
+
 def _fixed_values(chunk: pa.FixedSizeBinaryArray, dtype: np.typing.DTypeLike) -> np.ndarray:
     width = chunk.type.byte_width
     values = np.frombuffer(chunk.buffers()[1], dtype=dtype, offset=chunk.offset * width)
@@ -121,15 +127,16 @@ class Corpus:
         digests = self.matrix("digest", place, np.uint64)
         whole = np.diff(offsets) > 0
         sums = np.add.reduceat(hashes, offsets[:-1][whole]) if whole.any() else np.empty(0, dtype=np.uint64)
-        changed = place[whole][sums != digests[whole, 0]]
-        if len(changed):
-            raise self.view.shelf.damaged(int(part_of(changed[:1])[0]), "shingles are not as they were written")
+        self._check_unchanged("shingles", place[whole], sums, digests[whole, 0])
 
     def check_signatures(self, place: np.ndarray, signatures: np.ndarray) -> None:
         """Raise MismatchError that names the part if the signature at a place does not have the sum noted beside it."""
-        changed = place[sums_of(signatures) != self.numbers("signature_sum", place)]
+        self._check_unchanged("signatures", place, sums_of(signatures), self.numbers("signature_sum", place))
+
+    def _check_unchanged(self, what: str, place: np.ndarray, found: np.ndarray, written: np.ndarray) -> None:
+        changed = place[found != written]
         if len(changed):
-            raise self.view.shelf.damaged(int(part_of(changed[:1])[0]), "signatures are not as they were written")
+            raise self.view.shelf.damaged(int(part_of(changed[:1])[0]), f"{what} are not as they were written")
 
     def matrix(self, name: str, place: np.ndarray, dtype: np.typing.DTypeLike) -> np.ndarray:
         """A column of fixed-size values at ascending places, as a matrix of `dtype`."""

@@ -24,12 +24,11 @@ from curate.dedup.decontamination_scores import (
     FREQUENCIES_SCHEMA,
     MATCHES_SCHEMA,
     Places,
-    flat,
     found_items,
     frequencies,
     held_places,
 )
-from curate.dedup.told import with_what_is_told
+from curate.dedup.told import rows_told, with_what_is_told
 from curate.documents import Batch
 from curate.errors import InputError
 from curate.kernels.ngram_index import find_ngrams
@@ -213,7 +212,7 @@ class Decontaminate(Exchange):
         order = np.lexsort((item, -held.astype(np.int64), -share, row))
         best = order[first_of_equals(row[order])]
         flagged = row[best]
-        index, count = self.index(), partial.num_rows
+        index, at = self.index(), rows_told(flagged, partial.num_rows)
         named = [index.items[number] for number in item[best].tolist()]
         spans = _passages(partial, index, row, item, flagged)
         sizes = partial.column("bytes").to_numpy()[flagged]
@@ -221,21 +220,21 @@ class Decontaminate(Exchange):
             float((ends - starts).sum()) / max(1, size)
             for (starts, ends), size in zip(spans, sizes.tolist(), strict=True)
         ]
-        numbers = np.diff(np.append(np.flatnonzero(first_of_equals(np.sort(row))), len(row)))
+        numbers = np.bincount(row)[flagged]
         notes = [
             f"item {one.id} of {one.benchmark}, {a} of its {b} n-grams"
             for one, a, b in zip(named, held[best].tolist(), of[best].tolist(), strict=True)
         ]
         columns = [
             partial.column("id"),
-            _spread([one.benchmark for one in named], flagged, count, pa.string()),
-            _spread([one.id for one in named], flagged, count, pa.string()),
-            pc.fill_null(_spread(share[best], flagged, count, pa.float64()), 0.0),
-            pc.fill_null(_spread(np.round(covered, 6), flagged, count, pa.float64()), 0.0),
-            pc.fill_null(_spread(numbers, flagged, count, pa.int64()), 0),
-            _spread(notes, flagged, count, pa.string()),
-            _spread([starts for starts, _ in spans], flagged, count, _NUMBERS),
-            _spread([ends for _, ends in spans], flagged, count, _NUMBERS),
+            pa.array([one.benchmark for one in named], pa.string()).take(at),
+            pa.array([one.id for one in named], pa.string()).take(at),
+            pc.fill_null(pa.array(share[best], pa.float64()).take(at), 0.0),
+            pc.fill_null(pa.array(np.round(covered, 6), pa.float64()).take(at), 0.0),
+            pc.fill_null(pa.array(numbers, pa.int64()).take(at), 0),
+            pa.array(notes, pa.string()).take(at),
+            pa.array([starts for starts, _ in spans], _NUMBERS).take(at),
+            pa.array([ends for _, ends in spans], _NUMBERS).take(at),
         ]
         return pa.table(columns, schema=STATE_SCHEMA)
 
@@ -311,7 +310,7 @@ class Decontaminate(Exchange):
             threshold=[float(threshold) for _, _, threshold in reasons],
             error=left_told.column("note").to_pylist(),
         )
-        after = _spread([cut.text for cut in cuts], flagged, len(batch), pa.string())
+        after = pa.array([cut.text for cut in cuts], pa.string()).take(rows_told(flagged, len(batch)))
         before = pc.fill_null(pc.binary_length(batch.texts), 0)
         edited = batch.with_text(pc.coalesce(after, batch.texts.cast(pa.string())))
         removed = pc.subtract(before, pc.fill_null(pc.binary_length(edited.texts), 0)).to_numpy(zero_copy_only=False)
@@ -343,7 +342,7 @@ def _passages(
     """Starts and ends of the passages of found items in each flagged document; where they overlap, they are one."""
     own = Places.of(partial)
     held = held_places(own, index, row, item)
-    starts, ends = (flat(partial.column(name)) for name in ("starts", "ends"))
+    starts, ends = (pc.list_flatten(partial.column(name)).to_numpy() for name in ("starts", "ends"))
     spans = []
     for number in flagged.tolist():
         here = np.arange(own.first[number], own.first[number + 1])
@@ -364,8 +363,8 @@ def _benchmarks(index: BenchmarkIndex, found: Mapping[int, int], flagged: Mappin
                 "found": 0,
                 "documents": flagged.get(item.benchmark, 0),
                 "found_items": [],
-            }
-            | {"not_checked": {TOO_SHORT: [], TOO_COMMON: []}},
+                "not_checked": {TOO_SHORT: [], TOO_COMMON: []},
+            },
         )
         first = int(index.same_as[number])
         own["items"] += 1
@@ -376,10 +375,3 @@ def _benchmarks(index: BenchmarkIndex, found: Mapping[int, int], flagged: Mappin
             own["found"] += 1
             own["found_items"].append({"item": item.id, "documents": found[first]})
     return told
-
-
-def _spread(values: Any, rows: np.ndarray, count: int, kind: pa.DataType) -> pa.Array:
-    """The values at their rows of `count`, null elsewhere."""
-    at, missing = np.zeros(count, dtype=np.int64), np.ones(count, dtype=bool)
-    at[rows], missing[rows] = np.arange(len(rows)), False
-    return pa.array(values, kind).take(pa.array(at, mask=missing))

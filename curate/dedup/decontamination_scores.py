@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from curate.dedup.corpus import list_rows
 from curate.dedup.decontamination_index import BenchmarkIndex
 from curate.rounds import KEY, View, first_of_equals
 
@@ -44,9 +44,8 @@ class Places:
     @classmethod
     def of(cls, partial: pa.Table) -> "Places":
         """From what `map` said of a part."""
-        grams = partial.column("grams")
-        lengths = pc.list_value_length(grams).to_numpy()
-        return cls(np.append(0, np.cumsum(lengths)).astype(np.int64), flat(grams).astype(np.int64))
+        first, gram = list_rows(partial.column("grams"))
+        return cls(first, gram.astype(np.int64))
 
     def distinct(self) -> tuple[np.ndarray, np.ndarray]:
         """Document and n-gram of each pair of them, in order."""
@@ -66,12 +65,6 @@ class Found:
     share: np.ndarray
     held: np.ndarray
     of: np.ndarray
-
-
-def flat(lists: pa.ChunkedArray) -> np.ndarray:
-    """All values of a column of lists, one after the other."""
-    values = [chunk.flatten().to_numpy() for chunk in lists.chunks]
-    return np.concatenate([np.empty(0, dtype=np.uint32), *values])
 
 
 def frequencies(places: Places, index: BenchmarkIndex) -> pa.Table:

@@ -117,6 +117,12 @@ class Deduplication(Exchange):
 
     def settings(self) -> bytes:
         """By which parameters a partial is made."""
+        # `keep`: the best of equal documents of a part is chosen while mapping.
+        every = {"method": self.name, "version": self.version, "keep": as_written(self.policy)}
+        return json.dumps(every | self.made_by(), sort_keys=True).encode()
+
+    def made_by(self) -> dict[str, Any]:
+        """Parameters of this method that decide what a partial holds."""
         raise NotImplementedError
 
     def parameters(self) -> dict[str, Any]:
@@ -153,7 +159,7 @@ class Deduplication(Exchange):
         digests = fixed_rows(partial.column("digest"), np.uint64)[speakers]
         columns = [digests[:, 0], digests[:, 1], places(part, speakers)]
         out.write("digests", pa.table(columns, schema=DIGESTS_SCHEMA))
-        distinct = len(np.unique(partial.column("best").to_numpy()))
+        distinct = int(np.count_nonzero(np.bincount(partial.column("best").to_numpy())))
         out.tell(documents=partial.num_rows, distinct_documents=distinct)
 
     def speakers(self, partial: pa.Table) -> np.ndarray:
@@ -202,11 +208,14 @@ class Deduplication(Exchange):
 
     def clusters(self, view: View, out: Out) -> None:
         """Survivors, and the fates of the others."""
-        fates, facts = decided(
-            view.rows("members"), self.policy, self.similarity(view), threshold=self.required, guard=self.guard(view)
-        )
+        members, keep = self.ordered(view)
+        fates, facts = decided(members, keep, self.similarity(view), threshold=self.required, guard=self.guard(view))
         out.write("fates", fates)
         out.tell(**facts)
+
+    def ordered(self, view: View) -> tuple[pa.Table, Keep]:
+        """The members of clusters, and the policy that orders them by their columns."""
+        return view.rows("members"), self.policy
 
     def similarity(self, view: View) -> Similarity:
         """How similar documents of two nodes are; where only equal ones are joined, nobody asks."""

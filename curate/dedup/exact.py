@@ -5,7 +5,6 @@ chance with probability 10^-19). A partial holds some 75 bytes a document, of wh
 clusters cost stands in curate.dedup.duplicates.
 """
 
-import json
 from collections.abc import Collection, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -96,9 +95,6 @@ class Exact(Deduplication):
             raise InputError("`exact: {by: url}` needs a `url` column, and these documents have none: compare by text.")
         return [*described(batch, digests, self.keep).values(), pa.array(matched)]
 
-    def settings(self) -> bytes:
-        """By which parameters a partial is made."""
-        # `keep`: the best document of a text within a part is chosen while mapping.
-        common = {name: value for name, value in self.parameters().items() if name not in self.free}
-        made_by = {"method": self.name, "version": self.version} | common
-        return json.dumps(made_by, sort_keys=True).encode()
+    def made_by(self) -> dict[str, Any]:
+        """What is compared."""
+        return {"by": self.parameters()["by"]}

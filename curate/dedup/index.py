@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from curate.errors import InputError, MismatchError
 from curate.fingerprints import fingerprint, write_json
-from curate.rounds import Attached, Stored, View, moved, places, row_of
+from curate.rounds import Attached, Stored, View, moved, places, row_of, with_values
 from curate.storage import Location, at
 from curate.yamlfile import NAME_RULE, is_name
 
@@ -151,9 +151,8 @@ def with_standing(members: pa.Table, part: int, view: View) -> pa.Table:
     number = part - view.shelf.own
     gone = np.isin(row_of(members.column("place").to_numpy()), attached.removed(number)[0])
     standing = np.where(gone, LAST, attached.age(number)).astype(np.int32)
-    at = members.schema.get_field_index("count")
     count = np.where(gone, 0, members.column("count").to_numpy())
-    members = members.set_column(at, members.schema.field(at), pa.array(count))
+    members = with_values(members, "count", pa.array(count))
     return members.append_column(STANDING, pa.array(standing))
 
 
@@ -188,8 +187,7 @@ def with_dumps(state: pa.Table, attached: Attached, own: int) -> pa.Table:
     names = pa.nulls(len(state), pa.string())
     if known.any():
         names = pc.replace_with_mask(names, pa.array(known), attached.names(numbers.drop_null().to_numpy()))
-    at_column = state.schema.get_field_index("survivor_part")
-    state = state.set_column(at_column, state.schema.field(at_column), pc.if_else(theirs, None, part))
+    state = with_values(state, "survivor_part", pc.if_else(theirs, None, part))
     return state.append_column(DUMP, names)
 
 

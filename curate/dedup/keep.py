@@ -55,8 +55,7 @@ def as_written(keep: Keep) -> Any:
 
 def merit_fields(keep: Keep) -> list[pa.Field]:
     """Fields of what the policy must know of a document beside its id and length."""
-    plain = keep.then if isinstance(keep, Preferred) else keep
-    fields = [pa.field("date", pa.string())] if plain == "newest" else []
+    fields = [pa.field("date", pa.string())] if _plain(keep) == "newest" else []
     if isinstance(keep, Highest):
         fields = [pa.field("merit", pa.float64())]
     if isinstance(keep, Preferred):
@@ -76,7 +75,7 @@ def lacking(keep: Keep, there: Collection[str]) -> str | None:
             f"`keep: {policy}` needs a column `{name}`, and these documents have {', '.join(there)}. "
             f"{declaring(name, kind)}"
         )
-    if "newest" in (keep, getattr(keep, "then", None)) and "date" not in there:
+    if _plain(keep) == "newest" and "date" not in there:
         return (
             "`keep: newest` needs a `date` column, and these documents have none: "
             "add it at the source, or use `keep: longest` or `keep: first`."
@@ -94,7 +93,7 @@ def merits(batch: Batch, keep: Keep) -> dict[str, pa.Array]:
     if isinstance(keep, Preferred):
         rank = pc.index_in(_column(batch, keep.column).cast(pa.string()), value_set=pa.array(keep.prefer))
         found["merit"] = pc.negate(pc.fill_null(rank, len(keep.prefer)).cast(pa.int64()))
-    if "newest" in (keep, getattr(keep, "then", None)):
+    if _plain(keep) == "newest":
         found["date"] = batch.data.column("date").cast(pa.string())
     return found
 
@@ -103,11 +102,18 @@ def preference(documents: pa.Table, place: np.ndarray, keep: Keep) -> np.ndarray
     """Positions of the documents from the most to the least preferred; `place` settles what nothing else does."""
     columns = {"id": documents.column("id"), "text_hash": documents.column("text_hash"), "place": pa.array(place)}
     best = [field.name for field in merit_fields(keep)]
-    if "longest" in (keep, getattr(keep, "then", None)):
+    if _plain(keep) == "longest":
         best.append("bytes")
     columns |= {name: documents.column(name) for name in best}
     keys = [(name, "descending" if name in best else "ascending") for name in [*best, "id", "text_hash", "place"]]
     return pc.sort_indices(pa.table(columns), sort_keys=keys).to_numpy().astype(np.int64)
+
+
+def _plain(keep: Keep) -> Plain | None:
+    """The policy of one word, alone or after `prefer`; None for `highest`."""
+    if isinstance(keep, Preferred):
+        return keep.then
+    return None if isinstance(keep, Highest) else keep
 
 
 def _numbers(batch: Batch, name: str) -> pa.Array:

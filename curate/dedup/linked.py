@@ -81,12 +81,16 @@ class Linked(Deduplication):
 
     def hand_over(self, links: pa.Table, out: Out) -> None:
         """The links of one task (LINKS_SCHEMA), for the rounds that follow."""
-        forest, strongest = forest_of(links)
-        out.write("forest", forest)
-        out.write("strongest", strongest)
+        self.join(links, out)
         if self.follows_links:
             out.write("links", links)
         out.tell(linked_pairs=links.num_rows)
+
+    def join(self, links: pa.Table, out: Out) -> None:
+        """Links as what makes components of them, and nothing else."""
+        forest, strongest = forest_of(links)
+        out.write("forest", forest)
+        out.write("strongest", strongest)
 
     def stars(self, view: View, out: Out) -> None:
         """Linked nodes on their way to hang on the roots of their components."""

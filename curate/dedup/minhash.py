@@ -8,7 +8,6 @@ more are shuffled; 16 a candidate pair. A task holds a range of these, one block
 document (curate.dedup.components); never all documents.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar, Literal
@@ -20,7 +19,6 @@ from pydantic.dataclasses import dataclass
 
 from curate.dedup.candidates import BANDS_SCHEMA, Buckets
 from curate.dedup.clusters import carried_out
-from curate.dedup.components import forest_of
 from curate.dedup.corpus import (
     SETTINGS,
     Corpus,
@@ -32,7 +30,7 @@ from curate.dedup.corpus import (
     with_best,
 )
 from curate.dedup.index import joined_before
-from curate.dedup.keep import Keep, as_written
+from curate.dedup.keep import Keep
 from curate.dedup.linked import GIVEN, Linked
 from curate.dedup.links import LINKS_SCHEMA, PAIRS_SCHEMA, Made, candidate_pairs, verified
 from curate.dedup.normalise import normalised_texts
@@ -178,8 +176,7 @@ class MinHash(Linked):
         if view.shelf.attached and self.chains:
             left, right = joined_before(view)
             known = pa.table([left, right, np.full(len(left), np.nan)], schema=LINKS_SCHEMA)
-            for table, rows in zip(("forest", "strongest"), forest_of(known), strict=True):
-                out.write(table, rows)
+            self.join(known, out)
 
     def similarity(self, view: View) -> Similarity:
         """By the method of verification."""
@@ -224,17 +221,10 @@ class MinHash(Linked):
         size = pa.field("size", pa.int64(), nullable=False)
         return pa.schema([*described_schema(self.keep), size, *verifier, *bands], {SETTINGS: self.settings()})
 
-    def settings(self) -> bytes:
-        """By which parameters a partial is made."""
-        made_by = asdict(self.banding) | {
-            "method": self.name,
-            "version": self.version,
-            "scheme": self.scheme,
-            "seed": self.seed,
-            "holds": "shingles" if self._by_shingles else "signatures",
-            "keep": as_written(self.keep),
-        }
-        return json.dumps(made_by, sort_keys=True).encode()
+    def made_by(self) -> dict[str, Any]:
+        """How signatures are made, and whether a partial holds them or the sets of shingles."""
+        holds = "shingles" if self._by_shingles else "signatures"
+        return asdict(self.banding) | {"scheme": self.scheme, "seed": self.seed, "holds": holds}
 
 
 def _digests(batch: Batch, found: Sketches) -> np.ndarray:

@@ -13,10 +13,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field
 
+from curate.dedup.corpus import list_rows
 from curate.dedup.edits import numbered
+from curate.dedup.told import rows_told
 from curate.documents import Batch
 from curate.kernels.hashing import hash_strings
 from curate.rounds import (
@@ -199,9 +200,8 @@ class Repeats(Exchange):
         gone[lost] = True
         offsets, numbers = numbered(gone, held.offsets)
         named = view.rows("named")
-        at = np.full(partial.num_rows, -1)
-        at[row_of(named.column("key").to_numpy())] = np.arange(named.num_rows)
-        survivors = named.select(["survivor", "survivor_part"]).take(pa.array(at, mask=at < 0))
+        at = rows_told(row_of(named.column("key").to_numpy()), partial.num_rows)
+        survivors = named.select(["survivor", "survivor_part"]).take(at)
         removed = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(numbers))
         columns = dict(zip(survivors.column_names, survivors.columns, strict=True))
         return pa.table({"id": partial.column("id"), "removed": removed} | columns)
@@ -244,11 +244,8 @@ class _Keys:
 
     @classmethod
     def of(cls, partial: pa.Table) -> "_Keys":
-        lists = partial.column("keys")
-        sizes = pc.list_value_length(lists).to_numpy()
-        offsets = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
-        keys = pc.list_flatten(lists).to_numpy()
-        return cls(offsets, keys, np.repeat(np.arange(len(sizes)), sizes))
+        offsets, keys = list_rows(partial.column("keys"))
+        return cls(offsets, keys, np.repeat(np.arange(partial.num_rows), np.diff(offsets)))
 
     def number(self, piece: np.ndarray) -> np.ndarray:
         """Numbers of pieces within their documents."""

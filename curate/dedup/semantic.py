@@ -8,7 +8,6 @@ through the encoder, 2 bytes a dimension in the partial, 80 bytes on the way, an
 other document of its group. A task holds the vectors of one group: GROUP_AT_MOST, unless most of them are one crowd.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -20,10 +19,10 @@ import pyarrow as pa
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from curate.dedup.clusters import carried_out, decided
+from curate.dedup.clusters import carried_out
 from curate.dedup.corpus import SETTINGS, Corpus, described, described_schema, fixed_binary, fixed_rows, with_best
 from curate.dedup.cosine import cosines, paired_cosines
-from curate.dedup.keep import Highest, Keep, as_written
+from curate.dedup.keep import Highest, Keep
 from curate.dedup.kmeans import centroids_of, nearest_of
 from curate.dedup.leaders import leaders_of
 from curate.dedup.linked import GIVEN, Linked
@@ -32,7 +31,7 @@ from curate.dedup.similarity import Similarity
 from curate.documents import Batch
 from curate.kernels.hashing import hash128_strings
 from curate.models.encoder import LIBRARIES, Encoder, folder_problem
-from curate.rounds import KEY, KEYS, Out, Round, Tables, View, mixed, places
+from curate.rounds import KEY, KEYS, Out, Round, Tables, View, first_of_equals, mixed, places
 from curate.steps import STEP_CONFIG, Outcome
 
 Among = Literal["hardest", "easiest", "random"]
@@ -104,7 +103,7 @@ class Semantic(Linked):
     """Of k-means, at most."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """Tokens of a text that count; null: as many as the encoder takes."""
-    keep: Among | Keep = "hardest"  # type: ignore[assignment]  # of what the base has no word for: see `clusters`
+    keep: Among | Keep = "hardest"  # type: ignore[assignment]  # of what the base has no word for: see `ordered`
     require_similar_to_survivor: bool = True
     """Remove a document only if it is itself similar to the survivor."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
@@ -159,11 +158,13 @@ class Semantic(Linked):
     def scatter(self, partial: pa.Table, part: int, out: Out) -> None:
         """The digest of each distinct document, and the part's share of the sample."""
         super().scatter(partial, part, out)
-        rows, _ = self._embedded(partial)
+        has_vector = np.any(_embeddings(partial), axis=1)
+        speakers = self.speakers(partial)
+        rows = speakers[has_vector[speakers]]
         key = mixed(partial.column("text_hash").to_numpy()[rows] ^ np.uint64(self.seed))
         first = np.argsort(key, kind="stable")[: self._sampled]
         out.write("drawn", pa.table([key[first], places(part, rows[first])], schema=DRAWN_SCHEMA))
-        out.tell(without_vector=partial.num_rows - int(_has_vector(partial).sum()))
+        out.tell(without_vector=partial.num_rows - int(has_vector.sum()))
 
     def centroids(self, view: View, out: Out) -> None:
         """Centroids of the documents with the smallest hashes."""
@@ -192,8 +193,11 @@ class Semantic(Linked):
         centroids = np.frombuffer(b"".join(rows.column("centroid").to_pylist()), dtype=np.float16)
         centroids = centroids.reshape(rows.num_rows, -1)
         for part in view.span.parts:
-            of_part, vectors = self._embedded(view.partial(part))
-            place = places(part, of_part)
+            partial = view.partial(part)
+            speakers = self.speakers(partial)
+            vectors = _embeddings(partial)[speakers]
+            has_vector = np.any(vectors, axis=1)
+            place, vectors = places(part, speakers[has_vector]), vectors[has_vector]
             known, alike = view.lookup("alike", place)  # equal texts of several parts are compared once
             alone = np.ones(len(place), dtype=bool)
             alone[known] = alike["node"] == place[known]
@@ -209,9 +213,8 @@ class Semantic(Linked):
         group, place = rows.column("centroid").to_numpy(), rows.column("place").to_numpy()
         order = np.lexsort((place, group))
         group, place = group[order], place[order]
-        starts = np.flatnonzero(np.diff(group, prepend=-1))
         held, largest = Held(lambda links: self.hand_over(links, out)), 0
-        for start, end in pairwise([*starts.tolist(), len(group)]):
+        for start, end in _runs(group):
             for own in self._pieces(view, place[start:end]):
                 largest = max(largest, len(own))
                 out.tell(compared_pairs=self._compare(own, _vectors(view, own), held))
@@ -256,15 +259,13 @@ class Semantic(Linked):
                 held.add(place[one + low], place[other + right], cosine[one, other])
         return len(equal) + len(place) * (len(place) - 1) // 2
 
-    def clusters(self, view: View, out: Out) -> None:
-        """Survivors, and the fates of the others; the centroid's nearness enters the policy here."""
-        members, keep = view.rows("members"), self.policy
+    def ordered(self, view: View) -> tuple[pa.Table, Keep]:
+        """The members of clusters, and the policy; the centroid's nearness enters it here."""
+        members, keep = super().ordered(view)
         if self.keep in get_args(Among):
             members = members.append_column("merit", pa.array(self._merit(view, members)))
             keep = Highest(highest="merit")
-        fates, facts = decided(members, keep, self.similarity(view), threshold=self.required, guard=self.guard(view))
-        out.write("fates", fates)
-        out.tell(**facts)
+        return members, keep
 
     def _merit(self, view: View, members: pa.Table) -> np.ndarray:
         if self.keep == "random":
@@ -301,9 +302,8 @@ class Semantic(Linked):
             apart = np.unique(leader[close < self.threshold])
             some = np.flatnonzero(np.isin(leader, apart))
             some = some[np.lexsort((rank[some], leader[some]))]
-            starts = np.flatnonzero(np.diff(leader[some], prepend=-1))
             found = leader.copy()
-            for low, high in pairwise([*starts.tolist(), len(some)]):
+            for low, high in _runs(leader[some]):
                 own = some[low:high]
                 found[own] = own[leaders_of(_vectors(view, nodes[own]), self.threshold)]
                 view.release()
@@ -321,21 +321,13 @@ class Semantic(Linked):
         """Duplicates leave, with the cosine to their survivor; the others learn the size of their cluster."""
         return carried_out(batches, state, name=self.name, threshold=self.threshold)
 
-    def settings(self) -> bytes:
-        """By which parameters a partial is made."""
-        made_by = {"method": self.name, "version": self.version, "max_tokens": self.max_tokens}
-        return json.dumps(made_by | {"keep": as_written(self.policy)}, sort_keys=True).encode()
+    def made_by(self) -> dict[str, Any]:
+        """How much of a text the encoder sees; its files are in the stage's fingerprint."""
+        return {"max_tokens": self.max_tokens}
 
     @property
     def _sampled(self) -> int:
         return max(SAMPLED_AT_LEAST, SAMPLED_PER_CLUSTER * self.clusters_at_most)
-
-    def _embedded(self, partial: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-        """Rows that speak for a text and have a vector, and their vectors, float16."""
-        rows = self.speakers(partial)
-        vectors = fixed_rows(partial.column("embedding"), np.float16)
-        rows = rows[_has_vector(partial)[rows]]
-        return rows, vectors[rows]
 
 
 class Held:
@@ -370,5 +362,11 @@ def _vectors(view: View, place: np.ndarray) -> np.ndarray:
     return vectors
 
 
-def _has_vector(partial: pa.Table) -> np.ndarray:
-    return np.any(fixed_rows(partial.column("embedding"), np.float16), axis=1)
+def _embeddings(partial: pa.Table) -> np.ndarray:
+    """float16[n, d]: of each document of a part; zeros where it has none."""
+    return fixed_rows(partial.column("embedding"), np.float16)
+
+
+def _runs(ordered: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Where each run of equal values starts, and where it ends."""
+    return pairwise([*np.flatnonzero(first_of_equals(ordered)).tolist(), len(ordered)])

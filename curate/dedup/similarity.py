@@ -11,6 +11,7 @@ import numpy as np
 
 from curate.dedup.corpus import Corpus
 from curate.kernels.minhash import containment_pairs, jaccard_pairs
+from curate.rounds import first_of_equals
 
 BLOCK_BYTES = 128 << 20
 
@@ -33,7 +34,8 @@ def containment(corpus: Corpus) -> Similarity:
 def _of_sets(corpus: Corpus, compare: Compare) -> Similarity:
     def similarity(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         found = np.empty(len(left))
-        named = np.unique(np.concatenate([left, right]))
+        named = np.sort(np.concatenate([left, right]))
+        named = named[first_of_equals(named)]
         sizes = corpus.numbers("size", named)
         costs = 8 * (sizes[np.searchsorted(named, left)] + sizes[np.searchsorted(named, right)])
         for block in _blocks(costs):

@@ -22,9 +22,8 @@ from curate.dedup.corpus import SETTINGS, check_settings
 from curate.dedup.substring_cuts import CUTS_SCHEMA, cuts_of
 from curate.dedup.substring_windows import CLAIMS_SCHEMA, MET_SCHEMA, WANTED_SCHEMA, Meeting, Unit, Windows
 from curate.documents import Batch
+from curate.kernels.cutting import without_spans
 from curate.kernels.hashing import hash_strings
-from curate.kernels.strings import string_array, string_buffers
-from curate.kernels.substrings import without_ranges
 from curate.rounds import Out, Round, Tables, View, mixed, places, row_of
 from curate.steps import STEP_CONFIG, Exchange, Outcome, Rule, departures
 
@@ -265,7 +264,8 @@ class DuplicateSubstrings(Exchange):
 
     def _applied(self, batch: Batch, state: pa.Table) -> Outcome:
         starts, stops = (state.column(name).combine_chunks() for name in ("starts", "stops"))
-        texts = np.repeat(np.arange(len(batch)), pc.list_value_length(starts).to_numpy())
+        spans = np.concatenate(([0], np.cumsum(pc.list_value_length(starts).to_numpy())))
+        texts = np.repeat(np.arange(len(batch)), np.diff(spans))
         start, stop = (edges.flatten().to_numpy() for edges in (starts, stops))
         size = pc.fill_null(pc.binary_length(batch.texts), 0).to_numpy().astype(np.int64)
         found = np.bincount(texts, weights=stop - start, minlength=len(batch)).astype(np.int64)
@@ -288,10 +288,7 @@ class DuplicateSubstrings(Exchange):
         edited = np.zeros(len(batch), dtype=np.int64)
         after = batch.with_column(f"{self.name}.bytes", pa.array(found))
         if self.remove == "span" and len(texts):
-            data, offsets = string_buffers(batch.texts)
-            here = offsets[texts]
-            cut, ends = without_ranges(data, offsets, texts, here + start, here + stop)
-            texts_left = string_array(cut, ends, batch.texts.type)
+            texts_left = without_spans(batch.texts, spans, start, stop)
             after = after.with_text(pc.if_else(pc.is_valid(batch.texts), texts_left, None))
             edited = found
         return Outcome(after.filter(~leaves), left, edited=edited[~leaves], signals=signals)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pyarrow as pa
 
 from curate.documents import Batch
@@ -24,6 +25,16 @@ def with_what_is_told(batches: Iterator[Batch], state: pa.Table, *, name: str) -
         yield batch, told
     if row != state.num_rows:
         raise changed(f"`{name}`: this part has {row} documents, but {state.num_rows} were compared")
+
+
+def rows_told(rows: np.ndarray, count: int) -> pa.Array:
+    """Of each of `count` documents, where in `rows` it stands, to `take` what is told of it; null: nothing is.
+
+    `rows`: the documents of which something is told, each once.
+    """
+    at = np.full(count, -1)
+    at[rows] = np.arange(len(rows))
+    return pa.array(at, mask=at < 0)
 
 
 def changed(what: str) -> MismatchError:

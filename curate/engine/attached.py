@@ -38,6 +38,9 @@ class AttachedDumps:
         for dump in dumps:
             add_facts(self.bytes, dump.bytes)
         self.documents = sum(dump.documents for dump in dumps)
+        self.dump_names = pa.array([dump.name for dump in dumps], pa.string())
+        self.contents = pa.array([dump.fingerprint for dump in dumps], pa.string())
+        """Fingerprints of the dumps."""
         self._starts = np.array([0, *accumulate(dump.parts for dump in dumps)])
         self.parts = int(self._starts[-1])
         self._shelves = [_shelf(dump, tables) for dump in dumps]
@@ -80,7 +83,7 @@ class AttachedDumps:
     def names(self, numbers: np.ndarray) -> pa.Array:
         """The name of the dump of each part."""
         dumps, _ = self.within(numbers)
-        return pa.array([dump.name for dump in self.dumps], pa.string()).take(pa.array(dumps))
+        return self.dump_names.take(pa.array(dumps))
 
     def removed(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of a part that left as duplicates, and places of their survivors, counted from the first part of all."""
@@ -91,7 +94,7 @@ class AttachedDumps:
         rows = np.flatnonzero(survivor.is_valid().to_numpy())
         place = survivor.take(pa.array(rows)).to_numpy()
         named = partial.column(SURVIVOR_DUMP).take(pa.array(rows)).fill_null(self.dumps[own].fingerprint)
-        known = pc.index_in(named, value_set=pa.array([dump.fingerprint for dump in self.dumps], pa.string()))
+        known = pc.index_in(named, value_set=self.contents)
         first = self._starts[known.fill_null(0).to_numpy()]
         return rows, np.where(known.is_valid().to_numpy(), moved(place, first), GONE)
 

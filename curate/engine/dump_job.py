@@ -22,7 +22,7 @@ from curate.engine.jobs import Failure, Job, PartJob
 from curate.engine.manifest import write_manifest, written_entry
 from curate.engine.part import guarded
 from curate.engine.shuffle import FileShelf, RunFile, Written, write_partial
-from curate.rounds import View, moved, part_of, places, row_of, scattered_tables, span_of
+from curate.rounds import View, moved, part_of, places, row_of, scattered_tables, span_of, with_values
 from curate.storage import at
 from curate.writers import ParquetWriter
 
@@ -120,10 +120,8 @@ def _only(partial: pa.Table, rows: np.ndarray) -> Iterator[pa.RecordBatch]:
     count = 0
     for batch, some in _batches(partial, keep):
         batch = batch.filter(pa.array(some))
-        at_best = batch.schema.get_field_index("best")
-        best = pa.array(np.arange(count, count + batch.num_rows))
+        yield with_values(batch, "best", pa.array(np.arange(count, count + batch.num_rows)))
         count += batch.num_rows
-        yield batch.set_column(at_best, batch.schema.field(at_best), best)
 
 
 def _with_survivors(batch: pa.RecordBatch, own: np.ndarray, survivors: np.ndarray, shelf: FileShelf) -> pa.RecordBatch:
@@ -136,8 +134,7 @@ def _with_survivors(batch: pa.RecordBatch, own: np.ndarray, survivors: np.ndarra
         assert isinstance(attached, AttachedDumps)
         dump, part = attached.within(parts[elsewhere] - shelf.own)
         place[elsewhere] = moved(row_of(place[elsewhere]).astype(np.uint64), part)
-        contents = pa.array([each.fingerprint for each in attached.dumps], pa.string()).take(pa.array(dump))
-        content = pc.replace_with_mask(content, pa.array(elsewhere), contents)
+        content = pc.replace_with_mask(content, pa.array(elsewhere), attached.contents.take(pa.array(dump)))
     columns = [*batch.columns, pa.array(place, mask=~gone), content]
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema([*batch.schema, *_ADDED], batch.schema.metadata))
 
@@ -154,9 +151,7 @@ def _write_runs(
             new = number[row_of(run.column("place").to_numpy())]
             some = run.filter(pa.array(new >= 0))
             if some.num_rows:
-                at_place = some.schema.get_field_index("place")
-                place = pa.array(places(job.part, new[new >= 0]))
-                file.write(some.set_column(at_place, some.schema.field(at_place), place))
+                file.write(with_values(some, "place", pa.array(places(job.part, new[new >= 0]))))
         return file.finish()
     finally:
         file.remove()  # nothing, if it is finished
@@ -171,9 +166,7 @@ def _write_removed(job: DumpJob, exchange: Deduplication, view: View) -> tuple[d
         state = exchange.state(view, job.part)
         state = state.filter(state.column(DUMP.name).is_valid())
         dump = state.column(DUMP.name)
-        names = pa.array([each.name for each in attached.dumps], pa.string())
-        contents = pa.array([each.fingerprint for each in attached.dumps], pa.string())
-        content = contents.take(pc.index_in(dump, value_set=names).combine_chunks())
+        content = attached.contents.take(pc.index_in(dump, value_set=attached.dump_names).combine_chunks())
         columns = [state.column("id"), state.column("survivor"), dump, content]
         found = pa.table(columns, schema=REMOVED_SCHEMA)
     with ParquetWriter(at(job.folder) / f"removed-{job.part:05d}.parquet", REMOVED_SCHEMA) as file:

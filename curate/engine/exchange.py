@@ -53,6 +53,11 @@ class MapJob(PartJob):
     kind: ClassVar[str] = "partial"
     fields: ClassVar[tuple[str, ...]] = ("part", "told")
 
+    @classmethod
+    def of(cls, job: PartJob) -> "MapJob":
+        """What comes before a part of an exchange, on the same documents."""
+        return cls(**{item.name: getattr(job, item.name) for item in fields(job)})
+
 
 @dataclass(frozen=True, kw_only=True)
 class RoundJob(Job):
@@ -159,7 +164,7 @@ class _Course:
 
     def map(self, jobs: Sequence[PartJob]) -> None:
         """The partial of each part, and what it scatters."""
-        maps = [MapJob(**{item.name: getattr(job, item.name) for item in fields(job)}) for job in jobs]
+        maps = [MapJob.of(job) for job in jobs]
         tables = {table: table for table in scattered_tables(self.exchange)}
         self._finish(map_part, maps, "map", MapJob.kind, tables)
         if self.attached:

@@ -8,7 +8,7 @@ fates; of Parquet files all documents count as kept, and only `map` is run. Cost
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +127,8 @@ def index_parquet(
         PartJob(stage=f"index {name}", folder=str(folder), part=part, steps=(spec,), parent=str(path))
         for part, path in enumerate(files)
     ]
-    dumps = [job.finished() for job in _dump_jobs(to, name, jobs, source)]
-    if not all(dumps):
-        maps = [MapJob(**{item.name: getattr(job, item.name) for item in fields(job)}) for job in jobs]
+    if not all(job.finished() for job in _dump_jobs(to, name, jobs, source)):
+        maps = [MapJob.of(job) for job in jobs]
         engine.finish(map_part, maps, _Shown(f"index {name}", folder.name, Resources()), "map", lambda manifest: None)
     indexed = _add(engine, to, name, exchange, jobs, source)
     _delete(folder)

@@ -76,7 +76,7 @@ def why(recipe: Recipe, record: str, *, work: Path) -> Iterator[Answer]:
             first = first or (part, row)
             yield _sentence(stage, row)
             left = row if row["fate"] not in STAYED else None
-            if row["fate"] not in STAYED and row["survivor"] is not None:
+            if left and row["survivor"] is not None:
                 yield from _two_texts(stage, work, part, row)
             if row["fate"] == "edited" and stage.parent:
                 yield from _before_and_after(stage.parent.folder(work), folder, part, row)
@@ -171,10 +171,10 @@ def _table(path: Path, column: str, value: str, *, columns: list[str] | None = N
 def _sentence(stage: Stage, row: dict[str, Any]) -> str:
     where = f"({row['source']} at {row['offset']})"
     fate = row["fate"]
+    noted = "" if row["error"] is None else f" ({row['error']})"
     if fate == "kept":
         return f"kept by      {stage.label}"
     if fate == "edited":
-        noted = "" if row["error"] is None else f" ({row['error']})"
         return f"kept by      {stage.label}; edited by {row['edited_by']}: {row['edited_bytes']:,} bytes{noted}"
     if fate == "failed":
         return f"failed in    {row['step']} {where}: {row['error']}"
@@ -186,7 +186,6 @@ def _sentence(stage: Stage, row: dict[str, Any]) -> str:
     survivor = "" if row["survivor"] is None else f"; kept in its place: {row['survivor']}"
     if row.get("survivor_part") is not None:
         survivor += f" (part {row['survivor_part']})"
-    noted = "" if row["error"] is None else f" ({row['error']})"
     return f"{fate} by {row['step']} {where}: {row['rule'] or row['step']}{value}{survivor}{noted}"
 
 

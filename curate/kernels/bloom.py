@@ -21,7 +21,6 @@ from curate.kernels.text_index import TextIndex
 
 BLOCK_BITS = 512
 BLOCK_BYTES = BLOCK_BITS // 8
-MOST_BLOCKS = 1 << 40
 MODES = ("paragraph", "document", "old-both", "both")
 """A mode's number is its place here."""
 PARAGRAPH, DOCUMENT, OLD_BOTH, BOTH = range(4)
@@ -160,7 +159,7 @@ def _spanning(units, grams, held, sizes, threshold, removed, bloom):  # type: ig
     begin = np.int64(0)
     for unit in range(count):
         words = np.int64(load_uint32(units + 4 * unit))
-        own = max(words - most + 1, 0) if total > 0 else np.int64(0)
+        own = max(words - most + 1, 0)
         inside = np.int64(0)
         for i in range(begin, begin + own):
             inside += load_byte(held + i)
@@ -202,7 +201,7 @@ def _judge(unit_offsets, units, gram_offsets, grams, rules, bits, blocks, probes
             contained[i] = _look(span, last, bloom, flags)
             gone[i] = contained[i] >= threshold * total
             own = words + 4 * first_unit
-            if not gone[i] and total > 0:
+            if not gone[i]:
                 _spanning(own, span[0], flags, (count, total, most), threshold, marks + first_unit, bloom)
         else:
             at = begin

@@ -49,7 +49,6 @@ UNDECIDED = 0x80
 NOT_SPACE = 0x4000
 TERMINAL = 0x200
 PICTOGRAPH = 0x400
-LOWER_CASE = 0x800
 UPPER_CASE = 0x1000
 DIGIT = 0x2000
 # The next ones decide where words are cut (word_rules.py) and where sentences end.

@@ -39,6 +39,6 @@ def without_spans(texts: pa.Array, first: np.ndarray, starts: np.ndarray, ends: 
     if ((starts < before) | (ends < starts) | (ends > sizes[text])).any():
         raise ValueError("Spans must lie within their texts, in ascending order, without overlap.")
     out = np.empty(int(sizes.sum() - (ends - starts).sum()), dtype=np.uint8)
-    out_offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+    out_offsets = np.zeros(len(offsets), dtype=np.int64)
     _cut(data, offsets, first, starts, ends, out, out_offsets)
     return string_array(out, out_offsets, texts.type)

@@ -24,12 +24,18 @@ _HALF = np.uint64(32)
 _FOLD = np.uint64(33)
 
 
-@inlined
-def mix(word):  # type: ignore[no-untyped-def]
-    """The finaliser of MurmurHash3 (public domain, Appleby): each bit of the result depends on each bit of the word."""
-    word = (word ^ (word >> _FOLD)) * _MIX_1
-    word = (word ^ (word >> _FOLD)) * _MIX_2
-    return word ^ (word >> _FOLD)
+def mixed(words: np.ndarray) -> np.ndarray:
+    """The finaliser of MurmurHash3 (public domain, Appleby): each bit of the result depends on each bit of the word.
+
+    Of an array (uint64), that of each word.
+    """
+    words = (words ^ (words >> _FOLD)) * _MIX_1
+    words = (words ^ (words >> _FOLD)) * _MIX_2
+    return words ^ (words >> _FOLD)
+
+
+mix = inlined(mixed)
+"""`mixed`, for kernels"""
 
 
 @inlined

@@ -70,7 +70,6 @@ def properties() -> np.ndarray:
     found[~spaces] |= table.NOT_SPACE
     found[terminal] |= table.TERMINAL
     found[_where(r"\p{Extended_Pictographic}")] |= table.PICTOGRAPH
-    found[_where(r"\p{Ll}")] |= table.LOWER_CASE
     found[_where(r"\p{Lu}")] |= table.UPPER_CASE
     found[_where(r"\p{Nd}")] |= table.DIGIT
     found[128:] |= table.NOT_ASCII

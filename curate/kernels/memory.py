@@ -1,4 +1,4 @@
-"""Loads from byte buffers: 64 bytes classified at once, 8 bytes as a word, one UTF-8 code point.
+"""Loads from byte buffers: 64 bytes classified at once, 8 bytes as a word, UTF-8 code points.
 
 Kernels hand addresses to their helpers, not arrays: Numba counts references of an array at each call, which costs
 more than the helper. Vectors (vectors.py) are LLVM's own, which it lowers to AVX-512, AVX2, SSE2 or NEON as the
@@ -363,6 +363,20 @@ def code_point(address, end):  # type: ignore[no-untyped-def]
             return 0xFFFD, 1
         point = (point << 6) | (byte & 0x3F)
     return (point if point < 0x110000 else 0xFFFD), size
+
+
+@inlined
+def utf8_of(point):  # type: ignore[no-untyped-def]
+    """The bytes of a code point as a word, the first one lowest, and how many there are."""
+    if point < 0x80:
+        return point, 1
+    if point < 0x800:
+        return (0xC0 | (point >> 6)) | ((0x80 | (point & 0x3F)) << 8), 2
+    last = 0x80 | (point & 0x3F)
+    third = 0x80 | ((point >> 6) & 0x3F)
+    if point < 0x10000:
+        return (0xE0 | (point >> 12)) | (third << 8) | (last << 16), 3
+    return (0xF0 | (point >> 18)) | ((0x80 | ((point >> 12) & 0x3F)) << 8) | (third << 16) | (last << 24), 4
 
 
 @inlined

@@ -19,7 +19,7 @@ from curate.kernels.characters import character_table
 from curate.kernels.compile import kernel, part
 from curate.kernels.hashing import combine, mix
 from curate.kernels.memory import address_of, leading_zeros
-from curate.kernels.minima import LANES, lowest_affine32, lowest_legacy
+from curate.kernels.minima import LANES, PRIME, lowest_affine32, lowest_legacy
 from curate.kernels.ratio import ratio
 from curate.kernels.shingles import Unit, room_for, scratch_for, shingles_of
 from curate.kernels.strings import string_buffers
@@ -32,7 +32,6 @@ EMPTY = np.uint32(0xFFFFFFFF)
 
 _STRIP = 1024
 """Shingles whose minima are taken together: few enough for the first level of the cache"""
-_MERSENNE_PRIME = np.uint64(2**61 - 1)
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,8 @@ class HashFunctions:
         else:
             drawn = [
                 (
-                    generator.randint(1, _MERSENNE_PRIME, dtype=np.uint64),
-                    generator.randint(0, _MERSENNE_PRIME, dtype=np.uint64),
+                    generator.randint(1, PRIME, dtype=np.uint64),
+                    generator.randint(0, PRIME, dtype=np.uint64),
                 )
                 for _ in range(count)
             ]

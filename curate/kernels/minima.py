@@ -23,7 +23,8 @@ LANES = 16
 _LOW = ir.IntType(32)
 _MINIMA = ir.VectorType(_LOW, LANES)
 _HALF = ir.VectorType(WORD, LANES // 2)
-_PRIME = 2**61 - 1
+PRIME = 2**61 - 1
+"""Of `legacy`"""
 
 Values = Callable[[Any, Any, Any, Any], Any]
 """(LLVM's builder, x as int32, vector of multipliers, of addends) -> vector of the functions' values."""
@@ -55,8 +56,8 @@ def _legacy(builder: Any, x: Any, multipliers: Any, addends: Any) -> Any:
     high = builder.mul(builder.lshr(multipliers, _of(_HALF, 32)), x)
     value = builder.add(builder.add(low, builder.shl(high, _of(_HALF, 32))), addends)
     # 2^61 is 1 modulo the prime, so that this leaves at most 7 more than it; below it, subtracting wraps and is more.
-    value = builder.add(builder.and_(value, _of(_HALF, _PRIME)), builder.lshr(value, _of(_HALF, 61)))
-    value = _lower(builder, value, builder.sub(value, _of(_HALF, _PRIME)))
+    value = builder.add(builder.and_(value, _of(_HALF, PRIME)), builder.lshr(value, _of(_HALF, 61)))
+    value = _lower(builder, value, builder.sub(value, _of(_HALF, PRIME)))
     return builder.and_(value, _of(_HALF, 2**32 - 1))
 
 

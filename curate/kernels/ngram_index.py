@@ -12,7 +12,7 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,8 @@ from curate.errors import InputError
 from curate.kernels.characters import CLASS, CLASSES, LETTER_OR_NUMBER, character_table, lower_case_of, properties_of
 from curate.kernels.compile import inlined, kernel, part
 from curate.kernels.fasttext_vectors import prefetch
-from curate.kernels.hashing import mix
+from curate.kernels.hashing import mix, mixed
+from curate.kernels.masks import letter_masks
 from curate.kernels.memory import (
     BLOCK,
     ONE,
@@ -40,7 +41,6 @@ from curate.kernels.memory import (
     trailing_zeros,
 )
 from curate.kernels.strings import string_buffers
-from curate.kernels.vectors import any_within, below, block_masks
 
 LONGEST_NGRAM = 63
 """Words that the kernel looks back on."""
@@ -163,12 +163,6 @@ def _folding() -> np.ndarray:
     return table
 
 
-@block_masks(2)
-def _run_masks(builder: Any, block: Any) -> list[Any]:
-    """64 bytes at an address -> bit masks: ASCII letters and digits; bytes that are not ASCII."""
-    return [any_within(builder, block, ((48, 57), (65, 90), (97, 122))), below(builder, block, 0)]
-
-
 @inlined
 def _take(state, chunk):  # type: ignore[no-untyped-def]
     """Take up to 8 bytes, zeros above them, into a word's hash. Bit 5 is set: A to Z become a to z, digits stay."""
@@ -227,7 +221,7 @@ def _next_word(address, end, table):  # type: ignore[no-untyped-def]
 @inlined
 def _runs_of_block(text, low, size, limit, spare, carry):  # type: ignore[no-untyped-def]
     """Edges of the runs of letters, digits and bytes beyond ASCII in a block; those bytes; whether a run goes on."""
-    plain, beyond = _run_masks(block_address(text + low, limit, spare))
+    plain, beyond = letter_masks(block_address(text + low, limit, spare))
     valid = first_bits(size - low)
     beyond &= valid
     inside = (plain & valid) | beyond
@@ -266,9 +260,7 @@ def ngram_hashes(words: np.ndarray, n: int) -> np.ndarray:
     state = np.zeros(count, dtype=np.uint64)
     for word in range(n):
         state = state * _BASE + words[word : word + count]
-    state = (state ^ (state >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
-    state = (state ^ (state >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-    return state ^ (state >> np.uint64(33))
+    return mixed(state)
 
 
 @part

@@ -31,31 +31,13 @@ from curate.kernels.memory import (
     load_byte,
     load_uint16,
     store_byte,
+    utf8_of,
 )
 
 ACCENTS, DIGITS, PUNCTUATION, PUNCTUATION_AS_SPACE, DIGIT_RUNS = 1, 2, 4, 8, 16
 """Flags: what does not count. DIGIT_RUNS: a run of digits counts as one `0`."""
 
 _SPACE, _ZERO = 32, 48
-
-
-@part
-def _store_point(point, target):  # type: ignore[no-untyped-def]
-    """Write a code point beyond ASCII as UTF-8; returns the address after it."""
-    if point < 0x800:
-        store_byte(target, np.uint8(0xC0 | (point >> 6)))
-        store_byte(target + 1, np.uint8(0x80 | (point & 0x3F)))
-        return target + 2
-    if point < 0x10000:
-        store_byte(target, np.uint8(0xE0 | (point >> 12)))
-        store_byte(target + 1, np.uint8(0x80 | ((point >> 6) & 0x3F)))
-        store_byte(target + 2, np.uint8(0x80 | (point & 0x3F)))
-        return target + 3
-    store_byte(target, np.uint8(0xF0 | (point >> 18)))
-    store_byte(target + 1, np.uint8(0x80 | ((point >> 12) & 0x3F)))
-    store_byte(target + 2, np.uint8(0x80 | ((point >> 6) & 0x3F)))
-    store_byte(target + 3, np.uint8(0x80 | (point & 0x3F)))
-    return target + 4
 
 
 @part
@@ -96,7 +78,10 @@ def _normalise(start, end, target, flags, tables):  # type: ignore[no-untyped-de
             start += size
             value = _as_ascii(point, flags, tables)
             if value >= 128:
-                target = _store_point(value, target)
+                encoded, size = utf8_of(value)
+                for i in range(size):
+                    store_byte(target + i, np.uint8((encoded >> (8 * i)) & 255))
+                target += size
                 last = value
                 continue
         store_byte(target, np.uint8(value))

@@ -10,7 +10,7 @@ needs 3 times its bytes in scratch (8 times for characters).
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from curate.kernels import characters as character
 from curate.kernels.characters import CLASS, LETTER_OR_NUMBER, character_table, lower_case_of, properties_of
 from curate.kernels.compile import inlined, kernel, part
 from curate.kernels.hashing import combine, mix
+from curate.kernels.masks import letter_masks, store_places
 from curate.kernels.memory import (
     BLOCK,
     ONE,
@@ -30,12 +31,11 @@ from curate.kernels.memory import (
     first_bits,
     load_word,
     ones,
-    store_uint32,
     store_word,
     trailing_zeros,
+    utf8_of,
 )
 from curate.kernels.strings import string_buffers
-from curate.kernels.vectors import below, block_masks, splat, within
 
 Unit = Literal["words", "characters"]
 
@@ -45,13 +45,6 @@ _HIGH_BITS = np.uint64(0x8080808080808080)
 _START = np.uint64(0x9FB21C651E98DF25)
 _EXTEND, _FORMAT, _ZWJ = (character.CLASSES[name] for name in ("Extend", "Format", "ZWJ"))
 _SPACE = np.uint64(32)
-
-
-@block_masks(2)
-def _letter_masks(builder: Any, block: Any) -> list[Any]:
-    """64 bytes at an address -> bit masks: ASCII letters and digits; bytes that are not ASCII."""
-    letters = within(builder, builder.or_(block, splat(32)), ord("a"), ord("z"))
-    return [builder.or_(letters, within(builder, block, ord("0"), ord("9"))), below(builder, block, 0)]
 
 
 @part
@@ -101,7 +94,7 @@ def _mark_words(text, size, limit, starts, ends, spare, characters):  # type: ig
     inside_next = cuts_next = seen_next = before = ZERO
     count = np.int64(0)
     for k in range(blocks):
-        inside, wide = _letter_masks(block_address(text + (k << 6), limit, spare))
+        inside, wide = letter_masks(block_address(text + (k << 6), limit, spare))
         here = size - (k << 6)
         if here < BLOCK:
             inside &= first_bits(here)
@@ -123,34 +116,6 @@ def _mark_words(text, size, limit, starts, ends, spare, characters):  # type: ig
     return count
 
 
-@inlined
-def _store_places(masks, blocks, target):  # type: ignore[no-untyped-def]
-    """Write the places of the bits of a mask to `target` as uint32; up to 28 bytes more are written."""
-    for k in range(blocks):
-        mask = load_word(masks + 8 * k)
-        following = target + 4 * ones(mask)
-        while target < following:  # eight at a time, whatever is left: a loop that ends at an unforeseen bit costs more
-            for i in range(8):
-                store_uint32(target + 4 * i, (k << 6) + trailing_zeros(mask))
-                mask &= mask - ONE
-            target += 32
-        target = following
-
-
-@inlined
-def _utf8_of(point):  # type: ignore[no-untyped-def]
-    """The bytes of a code point as a word, the first one lowest, and how many there are."""
-    if point < 0x80:
-        return point, 1
-    if point < 0x800:
-        return (0xC0 | (point >> 6)) | ((0x80 | (point & 0x3F)) << 8), 2
-    last = 0x80 | (point & 0x3F)
-    third = 0x80 | ((point >> 6) & 0x3F)
-    if point < 0x10000:
-        return (0xE0 | (point >> 12)) | (third << 8) | (last << 16), 3
-    return (0xF0 | (point >> 18)) | ((0x80 | ((point >> 12) & 0x3F)) << 8) | (third << 16) | (last << 24), 4
-
-
 @part
 def _hash_lowered(start, end, characters):  # type: ignore[no-untyped-def]
     """Hash of a word in lower case, sixteen bytes at a time, zeros after the last ones (no word holds any)."""
@@ -158,7 +123,7 @@ def _hash_lowered(start, end, characters):  # type: ignore[no-untyped-def]
     while start < end:
         point, size = code_point(start, end)
         start += size
-        encoded, size = _utf8_of(lower_case_of(characters, point))
+        encoded, size = utf8_of(lower_case_of(characters, point))
         while size > 0:
             byte = np.uint64(encoded & 255)
             encoded >>= 8
@@ -220,8 +185,8 @@ def shingles_of(text, size, limit, cut, characters, scratch, hashes):  # type: i
     keep = address_of(block, BLOCK)
     blocks = (size + BLOCK - 1) >> 6
     count = _mark_words(text, size, limit, begins, finishes, address_of(block, 0), characters)
-    _store_places(begins, blocks, address_of(starts, 0))
-    _store_places(finishes, blocks + 1, address_of(ends, 0))
+    store_places(begins, blocks, address_of(starts, 0))
+    store_places(finishes, blocks + 1, address_of(ends, 0))
     if by_characters:
         count = _characters_of(text, count, starts, ends, symbols, characters)
     else:

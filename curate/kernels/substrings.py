@@ -13,7 +13,7 @@ import numpy as np
 
 from curate.kernels.compile import inlined, kernel
 from curate.kernels.hashing import hash_range, mix
-from curate.kernels.memory import ALL, ONE, ZERO, address_of, copy_bytes, load_byte, load_word
+from curate.kernels.memory import ALL, ONE, ZERO, address_of, load_byte, load_word
 
 _BASE = np.uint64(0xD1B54A32D192ED03)
 """Of the rolling hash, a polynomial modulo 2^64. Two cores that collide only meet for nothing."""
@@ -160,30 +160,3 @@ def shrink_to_characters(texts, sizes, starts, stops):  # type: ignore[no-untype
         while start < stop < sizes[i] and _continues(texts[i] + stop):
             stop -= 1
         starts[i], stops[i] = start, stop
-
-
-@kernel
-def _gather(data, starts, stops, out):  # type: ignore[no-untyped-def]
-    source, target = address_of(data, 0), address_of(out, 0)
-    for i in range(starts.shape[0]):
-        size = stops[i] - starts[i]
-        copy_bytes(target, source + starts[i], size)
-        target += size
-
-
-def without_ranges(
-    data: np.ndarray, offsets: np.ndarray, texts: np.ndarray, starts: np.ndarray, stops: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bytes and offsets of the texts without these ranges.
-
-    `texts`, `starts`, `stops`: text of each range, in order, and where it lies in `data`; ranges of one text are in
-    order and apart.
-    """
-    # A text falls into the pieces before, between and after its ranges.
-    ends = np.searchsorted(texts, np.arange(len(offsets) - 1), side="right")
-    piece_starts = np.insert(stops, np.concatenate(([0], ends[:-1])), offsets[:-1])
-    piece_stops = np.insert(starts, ends, offsets[1:])
-    sizes = np.concatenate(([0], np.cumsum(piece_stops - piece_starts)))
-    out = np.empty(int(sizes[-1]), dtype=np.uint8)
-    _gather(data, piece_starts, piece_stops, out)
-    return out, np.concatenate(([0], sizes[np.arange(1, len(offsets)) + ends]))

@@ -13,6 +13,7 @@ from curate.kernels import characters as character
 from curate.kernels.characters import FLAG_SHIFT, UNDECIDED, character_table, properties_of
 from curate.kernels.compile import inlined, kernel, part, pasted
 from curate.kernels.hashing import hash_range, hash_short
+from curate.kernels.masks import store_places
 from curate.kernels.memory import (
     ALL,
     BLOCK,
@@ -29,7 +30,6 @@ from curate.kernels.memory import (
     load_byte,
     load_word,
     ones,
-    store_uint32,
     store_word,
     trailing_zeros,
     wide_masks,
@@ -303,21 +303,6 @@ def _settle(text, blocks, size, limit, tables, masks):  # type: ignore[no-untype
 
 
 @part
-def _positions(masks, blocks, out, n):  # type: ignore[no-untyped-def]
-    """Write the positions of the bits of a mask from place n of `out` on; up to seven more places are written."""
-    for k in range(blocks):
-        mask = load_word(masks + 8 * k)
-        following = n + ones(mask)
-        low = k << 6
-        while n < following:  # eight at a time, whatever is left: a loop that ends at an unforeseen bit costs more
-            for i in range(8):
-                store_uint32(out + 4 * (n + i), low + trailing_zeros(mask))
-                mask &= mask - ONE
-            n += 8
-        n = following
-
-
-@part
 def _flags_of(start, end, characters):  # type: ignore[no-untyped-def]
     """Flags of a word, from all of its characters."""
     position = start
@@ -373,8 +358,8 @@ def _find_words(data, offsets, tables, space, text, first_word, starts, ends, ha
             count += ones(load_word(masks[0] + 8 * k))
         if n + count + 8 > starts.shape[0]:
             return i, count
-        _positions(masks[0], blocks, address_of(starts, 0), n)
-        _positions(masks[1], blocks + 1, address_of(ends, 0), n)
+        store_places(masks[0], blocks, address_of(starts, n))
+        store_places(masks[1], blocks + 1, address_of(ends, n))
         for word in range(n, n + count):
             start, end = np.int64(starts[word]), np.int64(ends[word])
             hashes[word], flags[word] = _described(address, start, end, limit, tables[0])

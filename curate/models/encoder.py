@@ -67,7 +67,6 @@ class Encoder:
         logging.disable_progress_bar()
         if problem := folder_problem(folder):
             raise InputError(f"{folder}: {problem}.")
-        self.folder = folder
         self.pooling = _pooling_of(folder)
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from curate.dedup.edits import without_lines
 from curate.kernels import characters
 from curate.kernels.characters import _arrays
-from curate.kernels.cutting import without_spans
 from curate.kernels.hashing import hash_strings
 from curate.kernels.lines import find_lines
 from curate.kernels.memory import BLOCK
@@ -145,14 +144,6 @@ def test_texts_keep_their_other_lines(texts: list[list[str]], data: st.DataObjec
         for own, out in zip(lines, gone, strict=True)
     ]
     assert without_lines(array, text, numbers).to_pylist() == kept
-
-
-def test_spans_that_do_not_fit_are_refused() -> None:
-    texts = pa.array(["abc", "de"], pa.string())
-    for first, starts, ends in [([0, 1, 1], [2], [4]), ([0, 2, 2], [1, 0], [2, 1]), ([0, 0, 1], [-1], [1])]:
-        with pytest.raises(ValueError, match="Spans"):
-            without_spans(texts, np.array(first), np.array(starts), np.array(ends))
-    assert without_spans(texts, np.array([0, 1, 2]), np.array([0, 1]), np.array([2, 2])).to_pylist() == ["c", "d"]
 
 
 SENTENCES = st.lists(

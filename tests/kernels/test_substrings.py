@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -17,7 +15,6 @@ from curate.kernels.substrings import (
     hash_ranges,
     sampled_windows,
     shrink_to_characters,
-    without_ranges,
 )
 
 TEXTS = st.lists(
@@ -101,19 +98,3 @@ def test_ranges_shrink_to_whole_characters(content: bytes, data: st.DataObject) 
     starts, stops = np.array([start]), np.array([stop])
     shrink_to_characters(np.array([buffer.ctypes.data]), np.array([len(content)]), starts, stops)
     assert (starts[0], stops[0]) == (low, high)
-
-
-@given(TEXTS, st.data())
-@settings(max_examples=150, deadline=None)
-def test_texts_without_ranges_are_what_is_around_them(texts: list[bytes], data: st.DataObject) -> None:
-    buffer, offsets = joined(texts)
-    expected, ranges = [], []
-    for number, text in enumerate(texts):
-        edges = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=6)))
-        cuts = list(zip(edges[::2], edges[1::2], strict=False))
-        ranges += [(number, offsets[number] + start, offsets[number] + stop) for start, stop in cuts]
-        around = [0, *(edge for cut in cuts for edge in cut), len(text)]
-        expected.append(b"".join(text[a:b] for a, b in zip(around[::2], around[1::2], strict=True)))
-    named = np.array(ranges, dtype=np.int64).reshape(-1, 3)
-    out, ends = without_ranges(buffer, offsets, *named.T)
-    assert [out.tobytes()[a:b] for a, b in pairwise(ends)] == expected
