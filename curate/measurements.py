@@ -35,6 +35,13 @@ SCHEMA = pa.schema(
         pa.field("evaluation", pa.string()),  # fingerprint of held-out sets and metric version
         pa.field("dataset_fingerprint", pa.string()),
         pa.field("hyperparameters", pa.string()),  # JSON
+        pa.field("epochs", pa.float64()),  # tokens / unique_tokens: how often the dataset was seen
+        pa.field("flops_exact", pa.float64()),  # C with attention and the head, whatever flops_convention says
+        pa.field("schedule", pa.string()),  # "wsd" or "cosine"
+        pa.field("branch", pa.string()),  # the decay branch of the run that was measured
+        pa.field("tuned", pa.bool_()),  # whether the hyper-parameters come from a tuned rule or a sweep
+        pa.field("seconds", pa.float64()),  # wall time of the training up to this point, trunk included
+        pa.field("device", pa.string()),  # what it was trained on
     ]
 )
 REQUIRED = ("dataset", "metric", "value")
