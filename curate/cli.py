@@ -1,7 +1,7 @@
 """The command line: thin, no logic. Every command answers `--help`; heavy parts load when a command needs them.
 
-Exit codes: 0 done, 2 an error that the message explains, 130 interrupted (run the same command again to go on),
-141 whoever read the output has gone.
+Exit codes: 0 done, 2 an error that the message explains, 75 a training that was told to stop and saved itself (requeue
+it), 130 interrupted (run the same command again to go on), 141 whoever read the output has gone.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from curate.commands import (
     run,
     status,
     study,
+    train,
     tune,
     verify,
     why,
@@ -37,6 +38,7 @@ from curate.errors import CurateError
 
 COMMANDS = (
     study,
+    train,
     run,
     status,
     worker,
@@ -60,7 +62,7 @@ COMMANDS = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, dispatch, and turn errors into one sentence."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(train.joined(arguments))
     _settle()
     try:
         with sigterm_interrupts():
@@ -72,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 128 + signal.SIGPIPE
         # An OSError: the disk is full, a folder may not be written; nothing that a traceback would explain.
         _complain(error)
-        return 2
+        return error.exit_code if isinstance(error, CurateError) else 2
     except KeyboardInterrupt:
         print("curate: interrupted. What was finished is kept: run the same command again to go on.", file=sys.stderr)
         return 130

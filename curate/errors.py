@@ -7,6 +7,9 @@ The command line prints the message of a CurateError and exits with 2; any other
 class CurateError(Exception):
     """Base of all errors that a user can act on."""
 
+    exit_code = 2
+    """What the command line ends with."""
+
 
 class RecipeError(CurateError):
     """A recipe, study or ladder file is wrong; the message names file, line and field."""

@@ -9,16 +9,17 @@ does not matter. Cost: one forward pass over about bytes / 2.5 tokens.
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from curate.errors import InputError
+from curate.errors import InputError, RecipeError
 from curate.fingerprints import fingerprint
+from curate.proxy_training.evaluators import Evaluator, MetricRow, as_evaluated, ratio_with_error
 from curate.proxy_training.packing import read_texts
 from curate.proxy_training.procedure import METRIC
 from curate.proxy_training.tokenizer import END_OF_TEXT, encode_documents
@@ -26,11 +27,13 @@ from curate.proxy_training.tokenizer import END_OF_TEXT, encode_documents
 if TYPE_CHECKING:
     import torch
 
+    from curate.proxy_training.model import Proxy
+
 
 @dataclass(frozen=True)
 class HeldOutSet:
-    """A held-out set as windows; row w holds end-of-text or the last token of the window before, then up to T
-    targets."""
+    """A held-out set as windows, an Evaluator; row w holds end-of-text or the last token of the window before, then up
+    to T targets."""
 
     name: str
     """What the metric calls it."""
@@ -47,6 +50,29 @@ class HeldOutSet:
         """Hash of all tokens and byte counts."""
         arrays = (self.windows, self.targets, self.documents, self.document_bytes)
         return fingerprint([hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for array in arrays])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing: what is not held is not measured."""
+        return ()
+
+    def measure(self, model: "Proxy") -> list[MetricRow]:
+        """`bits_per_byte/<name>`; the items are documents, their values bits, their weights bytes."""
+        device = next(model.parameters()).device
+        with as_evaluated(model):
+            one = score(lambda windows: model.token_nats(windows.to(device)).cpu(), self)
+        return [
+            MetricRow(
+                f"bits_per_byte/{self.name}",
+                one.bits_per_byte,
+                None if math.isnan(one.error) else one.error,
+                chance=None,
+                lower_is_better=True,
+                items=len(self.document_bytes),
+                item_values=one.document_nats / math.log(2),
+                item_weights=self.document_bytes.astype(np.float64),
+            )
+        ]
 
 
 @dataclass(frozen=True)
@@ -70,8 +96,24 @@ def load_heldout(
     bytes_per_set: int,
     bytes_per_document: int,
 ) -> HeldOutSet:
-    """Read a held-out set from Parquet files with a `text` column; repeated texts count once, empty ones not at
-    all.
+    """The held-out set of `heldout_excerpts` as windows. Raises what it raises."""
+    excerpts = heldout_excerpts(name, files, bytes_per_set=bytes_per_set, bytes_per_document=bytes_per_document)
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    windows, targets, documents = [], [], []
+    for document, tokens in enumerate(encode_documents(tokenizer, excerpts)):
+        stream = np.array([end, *tokens], dtype=np.int64)
+        for start in range(0, len(tokens), sequence_length):
+            window = stream[start : start + sequence_length + 1]
+            windows.append(np.pad(window, (0, sequence_length + 1 - len(window))))
+            targets.append(len(window) - 1)
+            documents.append(document)
+    sizes = np.array([len(excerpt.encode()) for excerpt in excerpts], dtype=np.int64)
+    return HeldOutSet(name, np.stack(windows), np.array(targets), np.array(documents), sizes)
+
+
+def heldout_excerpts(name: str, files: Sequence[Path], *, bytes_per_set: int, bytes_per_document: int) -> list[str]:
+    """What is measured of a held-out set: Parquet files with a `text` column; repeated texts count once, empty ones
+    not at all.
 
     Raises InputError naming file and column, or the set that holds no text.
     """
@@ -87,18 +129,7 @@ def load_heldout(
         raise InputError(
             f"Held-out set {name!r} holds no text in {', '.join(map(str, files)) or 'no file'}; give it some."
         )
-    excerpts = list(chosen.values())
-    end = tokenizer.token_to_id(END_OF_TEXT)
-    windows, targets, documents = [], [], []
-    for document, tokens in enumerate(encode_documents(tokenizer, excerpts)):
-        stream = np.array([end, *tokens], dtype=np.int64)
-        for start in range(0, len(tokens), sequence_length):
-            window = stream[start : start + sequence_length + 1]
-            windows.append(np.pad(window, (0, sequence_length + 1 - len(window))))
-            targets.append(len(window) - 1)
-            documents.append(document)
-    sizes = np.array([len(excerpt.encode()) for excerpt in excerpts], dtype=np.int64)
-    return HeldOutSet(name, np.stack(windows), np.array(targets), np.array(documents), sizes)
+    return list(chosen.values())
 
 
 def _first_bytes(chosen: dict[bytes, str], limit: int) -> dict[bytes, str]:
@@ -113,9 +144,42 @@ def _first_bytes(chosen: dict[bytes, str], limit: int) -> dict[bytes, str]:
     return kept
 
 
-def evaluation_fingerprint(heldout: Mapping[str, HeldOutSet]) -> str:
-    """Hash of the held-out tokens and the metric's version: what makes two values comparable."""
-    return fingerprint([METRIC, {name: some.fingerprint() for name, some in heldout.items()}])
+def task_texts(asked: Iterable[str | Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Question and right answer of every item of the tasks that have items, by task; what `aiw` asks is made up."""
+    from curate.proxy_training.alice import alice_spec
+    from curate.proxy_training.task_items import load_items, task_spec
+
+    specs = [task_spec(one) for one in asked if alice_spec(one) is None]
+    return {spec.task: [f"{item.query} {item.choices[item.gold]}" for item in load_items(spec)] for spec in specs}
+
+
+def load_tasks(
+    asked: Iterable[str | Mapping[str, Any]], *, tokenizer: Tokenizer, sequence_length: int
+) -> dict[str, Evaluator]:
+    """Evaluators by name of a study's `tasks`, for models of `sequence_length`: a name of tasks/tasks.yaml, `aiw`, or a
+    mapping of TaskSpec or AliceSpec (`{task: mine, file: mine.jsonl}`, `{task: aiw, method: sampling}`).
+
+    Raises RecipeError for a task that is not known or stands twice, InputError for items that cannot be used.
+    """
+    from curate.proxy_training.alice import alice_spec, load_alice
+    from curate.proxy_training.multiple_choice import load_task
+    from curate.proxy_training.task_items import task_spec
+
+    found: dict[str, Evaluator] = {}
+    for one in asked:
+        if alice := alice_spec(one):
+            some: Evaluator = load_alice(alice, tokenizer=tokenizer, sequence_length=sequence_length)
+        else:
+            some = load_task(task_spec(one), tokenizer=tokenizer, sequence_length=sequence_length)
+        if some.name in found:
+            raise RecipeError(f"The task {some.name!r} stands twice; give one of them another name, with its file.")
+        found[some.name] = some
+    return found
+
+
+def evaluation_fingerprint(evaluators: Mapping[str, Evaluator]) -> str:
+    """Hash of all evaluators of a study and of the metric's version: what makes two values comparable."""
+    return fingerprint([METRIC, {name: some.fingerprint() for name, some in evaluators.items()}])
 
 
 def score(
@@ -131,13 +195,5 @@ def score(
         some = token_nats(torch.from_numpy(heldout.windows[part])).double().numpy()
         is_text = np.arange(length) < heldout.targets[part, None]
         np.add.at(nats, heldout.documents[part], np.where(is_text, some, 0.0).sum(1))
-    return _ratio(nats, heldout.document_bytes)
-
-
-def _ratio(nats: np.ndarray, sizes: np.ndarray) -> Score:
-    """Ratio of sums with its standard error over documents (Cochran 1977, 2.11)."""
-    count, total = len(nats), float(sizes.sum())
-    ratio = float(nats.sum()) / total
-    residuals = nats - ratio * sizes
-    error = math.sqrt(count / (count - 1) * float(residuals @ residuals)) / total if count > 1 else math.nan
+    ratio, error = ratio_with_error(nats, heldout.document_bytes)
     return Score(ratio / math.log(2), error / math.log(2), nats)

@@ -1,88 +1,207 @@
-"""A whole ladder: every run of every dataset, scheduled over worker processes, into one measurements table.
+"""A whole ladder: every run of every dataset in groups, over processes, GPUs, Ray or the ranks of torchrun.
 
-Runs, not threads, share the machine: one process a core with one torch thread each is 1.2 to 1.35 x as fast as
-one process with two. Largest runs go first, so that the last to finish are short. Each run has a folder
-`runs/<fingerprint>` under `out`: what is finished is not done again, what was killed resumes. A run that fails
-does not stop the others; the ladder then ends with a TrainingError that names it.
+`train_ladder` is all in one call. Under `out` each run has a folder `runs/<fingerprint>`, each group `groups/<...>`:
+what is finished is not done again, what was killed resumes. Largest groups go first, so that the last to finish are
+short. A run that fails does not stop the others; the ladder then ends with a TrainingError that names it. No torch.
 """
 
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
 from curate.errors import InputError, TrainingError
-from curate.measurements import SCHEMA
 from curate.progress import Progress
-from curate.proxy_training.evaluate import HeldOutSet, evaluation_fingerprint, load_heldout
+from curate.proxy_training.compiling import settle_compile
+from curate.proxy_training.devices import Device, gpus_here, places_for
+from curate.proxy_training.evaluate import HeldOutSet, evaluation_fingerprint, load_heldout, load_tasks
+from curate.proxy_training.evaluators import Evaluator
+from curate.proxy_training.expand import LearningRates, runs_of
+from curate.proxy_training.grouping import Groups, is_finished, settle_groups
 from curate.proxy_training.ladder_file import Ladder, Scale, load_ladder
+from curate.proxy_training.measured import measurements
+from curate.proxy_training.options import TrainingOptions
 from curate.proxy_training.packing import TokenizedDataset, same_tokenizer
 from curate.proxy_training.procedure import Procedure, settle_precision
-from curate.proxy_training.run import FLOPS_CONVENTION, Run
+from curate.proxy_training.run import Run
+from curate.proxy_training.standing import note_start
 from curate.proxy_training.tokenizer import load_tokenizer
+from curate.proxy_training.watching import Watcher
 
-__all__ = ["Ladder", "PlanRow", "Scale", "load_ladder", "loss_curves", "plan", "train_ladder"]
+if TYPE_CHECKING:
+    from curate.proxy_training.world import World
 
-# One core of a busy Xeon with AVX-512, eager float32: 41,000 tokens a second at .06M parameters, 9,300 at .5M.
-# An idle machine is up to 1.5 x as fast; compiled bfloat16, where a ladder has it, 1.8 x.
-SECONDS_PER_TOKEN = 12e-6
-SECONDS_PER_FLOP = 1 / 47e9
+__all__ = ["Ladder", "Ready", "Scale", "load_ladder", "loss_curves", "ready", "train_ladder"]
+
 CURVE_COLUMNS = ("run_id", "dataset", "scale", "seed", "phase", "step", "tokens", "loss", "learning_rate")
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True)
-class PlanRow:
-    """What one run will cost."""
+class Ready:
+    """A ladder that can be trained: its runs, and what they are measured on."""
 
-    dataset: str
-    """Name of the dataset."""
-    scale: str
-    """Name of the scale."""
-    seed: int
-    """Seed of the run."""
-    params: int
-    """N = blocks + norms + one V d."""
-    params_non_embedding: int
-    """Blocks and norms."""
-    budgets_tokens: tuple[int, ...]
-    """Tokens at which the run is measured, in whole batches."""
-    flops: float
-    """6 N D of the largest budget."""
-    trained_tokens: int
-    """Tokens of trunk and branches together."""
-    epochs: float
-    """How often the largest budget sees the dataset; above 1 it repeats."""
-    estimated_seconds: float
-    """On one core like the one the rates were measured on."""
+    ladder: Ladder
+    runs: tuple[Run, ...]
+    heldout: Mapping[str, HeldOutSet]
+    tasks: Mapping[str, Evaluator]
+    options: TrainingOptions
+    device: Literal["cpu", "cuda"]
+    """What the procedure was settled for."""
+    out: Path
+
+    def train(
+        self,
+        *,
+        workers: int,
+        progress: Progress,
+        on_ray: bool = False,
+        part: tuple[int, int] | None = None,
+        scales: Sequence[str] = (),
+        stop: Callable[[], bool] = _never,
+        world: "World | None" = None,
+    ) -> None:
+        """Train what is not finished; with `part` the i-th of n shares alone, with `scales` these rungs alone.
+
+        Over `workers` processes, as tasks of the Ray cluster that this process is connected to, or one group after
+        another on all ranks of `world`. Raises TrainingError naming all that failed, Stopped when `stop` says so.
+        """
+        if world is not None and world.size > 1:
+            groups = world.on_main(lambda: self._settled(scales, progress))
+        else:
+            groups = self._settled(scales, progress)
+        groups = groups.part(*part) if part else groups
+        if not groups.todo:
+            return
+        with progress.task(f"train {self.ladder.name}", total=100.0, unit="%") as task:
+
+            def watcher(at_once: int) -> Watcher:
+                return Watcher(groups.todo, out=self.out, workers=at_once, task=task, progress=progress)
+
+            if world is not None and world.size > 1:
+                failures = self._over_ranks(groups, world, watcher(1), stop)
+            elif on_ray:
+                failures = self._on_ray(groups, watcher, stop)
+            else:
+                failures = self._here(groups, watcher, stop, workers=workers, progress=progress)
+        if failures:
+            raise TrainingError(
+                f"{len(failures)} of {len(self.runs)} runs of ladder {self.ladder.name!r} failed; the others are kept "
+                f"in {self.out}, and the same command tries only the missing ones:\n" + "\n".join(failures)
+            )
+
+    def unfinished(self) -> list[Run]:
+        """Runs without a result."""
+        return [run for run in self.runs if not is_finished(self.out, run.fingerprint)]
+
+    def measurements(self) -> pa.Table:
+        """Rows of all runs, which must be finished."""
+        return measurements(self.runs, out=self.out, ladder=self.ladder.name)
+
+    def _settled(self, scales: Sequence[str], progress: Progress) -> Groups:
+        """The groups to train, recorded before the first of them starts."""
+        chosen = {self.ladder.scale(name).name for name in scales}
+        wanted = [run for run in self.runs if not chosen or run.scale.name in chosen]
+        groups = settle_groups(wanted, self.out, progress)
+        note_start(self.runs, out=self.out, ladder=self.ladder.name)
+        return groups
+
+    def _work(self) -> Any:
+        from curate.proxy_training.one_group import Work
+
+        return Work(self.out, self.heldout, tuple(self.tasks.values()), self.options)
+
+    def _here(
+        self,
+        groups: Groups,
+        watcher: Callable[[int], Watcher],
+        stop: Callable[[], bool],
+        *,
+        workers: int,
+        progress: Progress,
+    ) -> list[str]:
+        from curate.proxy_training.workers import train_in_processes
+
+        places, said = places_for(groups.todo, gpus_here(self.device), workers=workers)
+        if said:
+            progress.note(said)
+        return train_in_processes(groups.todo, self._work(), places=places, watcher=watcher(len(places)), stop=stop)
+
+    def _on_ray(self, groups: Groups, watcher: Callable[[int], Watcher], stop: Callable[[], bool]) -> list[str]:
+        from curate.proxy_training.ray_runs import train_on_ray
+
+        return train_on_ray(groups.todo, self._work(), device=self.device, watcher=watcher, stop=stop)
+
+    def _over_ranks(self, groups: Groups, world: "World", watcher: Watcher, stop: Callable[[], bool]) -> list[str]:
+        """One group after another on the whole world; trouble with a group ends the job, on all ranks alike."""
+        from curate.proxy_training.one_group import train_recorded
+        from curate.proxy_training.workers import failed_runs
+
+        failures: list[str] = []
+        for group in groups.todo:
+            watcher.started(group)
+
+            def looking() -> bool:
+                watcher.look_sometimes()
+                return stop()
+
+            failed = train_recorded(group, self._work(), world=world, stop=looking, warn=watcher.note)
+            watcher.ended(group)
+            failures += failed_runs(group, failed)
+        return failures
 
 
-def plan(ladder: Ladder, datasets: Mapping[str, TokenizedDataset]) -> list[PlanRow]:
-    """What `train_ladder` would do, largest run first; costs nothing and needs no torch."""
+def ready(
+    *,
+    datasets: Mapping[str, TokenizedDataset],
+    heldout: Mapping[str, Path | Sequence[Path]],
+    ladder: Ladder,
+    out: Path,
+    learning_rates: LearningRates | None = None,
+    tasks: Sequence[str | Mapping[str, Any]] = (),
+    options: TrainingOptions | None = None,
+    device: Device = "auto",
+    together: bool = False,
+    progress: Progress | None = None,
+) -> Ready:
+    """Settle the procedure and the runs, and load what they are measured on; trains nothing.
+
+    `together`: several ranks will train each group. `heldout` maps a name to Parquet files with a `text` column,
+    `tasks` are as evaluate.load_tasks takes them. Raises MismatchError when the datasets do not share a tokenizer,
+    InputError for held-out sets that cannot be used.
+    """
+    progress = progress or Progress()
+    if not datasets or not heldout:
+        raise InputError("A ladder needs at least one dataset and one held-out set.")
+    tokenizer_fingerprint = same_tokenizer(dict(datasets))
+    packed = next(iter(datasets.values()))
+    sets = _load_heldout_sets(heldout, packed, ladder)
+    evaluators = _load_tasks(tasks, packed, ladder, taken=sets, progress=progress)
+    on = _settle_device(device)
+    # ranks compile block by block: gradients are reduced between the blocks
+    by_block = on == "cuda" or together
+    compiled = settle_compile(
+        ladder.compile, ladder=ladder.name, device="cuda" if by_block else "cpu", note=progress.note
+    )
+    precision = settle_precision(ladder.precision, compiled=compiled != "eager")
     procedure = Procedure(
         **ladder.procedure.model_dump(),
-        tokenizer=same_tokenizer(datasets),
+        tokenizer=tokenizer_fingerprint,
         sequence_length=ladder.sequence_length,
-        precision="fp32",
-        compile="eager",
+        precision="bf16" if on == "cuda" and ladder.precision == "auto" else precision,
+        compile=compiled,
     )
-    return [
-        PlanRow(
-            dataset=run.dataset.name,
-            scale=run.scale.name,
-            seed=run.seed,
-            params=run.shape.params,
-            params_non_embedding=run.shape.params_non_embedding,
-            budgets_tokens=tuple(run.tokens(budget) for budget in run.scale.budgets_tokens),
-            flops=run.shape.flops_per_token * run.tokens(run.scale.budgets_tokens[-1]),
-            trained_tokens=run.trained_tokens,
-            epochs=run.epochs,
-            estimated_seconds=_estimated_seconds(run),
-        )
-        for run in _runs(ladder, datasets, procedure, evaluation="")
-    ]
+    evaluation = evaluation_fingerprint({**sets, **evaluators})
+    runs = runs_of(ladder, datasets, procedure, evaluation=evaluation, learning_rates=learning_rates)
+    for name, repeats in {run.dataset.name: run.epochs for run in runs if run.epochs > 1}.items():
+        progress.note(f"{name} holds fewer tokens than the largest budget: it is repeated ({repeats:.1f} epochs).")
+    return Ready(ladder, tuple(runs), sets, evaluators, options or TrainingOptions(), on, out)
 
 
 def train_ladder(
@@ -91,51 +210,35 @@ def train_ladder(
     heldout: Mapping[str, Path | Sequence[Path]],
     ladder: Ladder,
     out: Path,
+    learning_rates: LearningRates | None = None,
+    tasks: Sequence[str | Mapping[str, Any]] = (),
+    options: TrainingOptions | None = None,
+    device: Device = "auto",
     workers: int = 2,
     progress: Progress | None = None,
 ) -> pa.Table:
     """Train every dataset on every scale and seed; returns measurements (curate.measurements.SCHEMA), one row a
     run, budget and metric.
 
-    `heldout` maps a name to Parquet files with a `text` column. Finished runs under `out` are read, not trained
-    again. Raises MismatchError when the datasets do not share a tokenizer, InputError for held-out sets that
-    cannot be used, TrainingError naming each run that failed (after all others have finished). Ctrl-C saves and
-    leaves the ladder resumable.
+    As `ready`, then `Ready.train`: finished runs under `out` are read, not trained again. Ctrl-C saves and leaves the
+    ladder resumable.
     """
     progress = progress or Progress()
-    if not datasets or not heldout or workers < 1:
-        raise InputError("A ladder needs at least one dataset, one held-out set and one worker.")
-    tokenizer_fingerprint = same_tokenizer(dict(datasets))
-    sets = _load_heldout_sets(heldout, next(iter(datasets.values())), ladder)
-    compiled = _settle_compile(ladder, progress)
-    procedure = Procedure(
-        **ladder.procedure.model_dump(),
-        tokenizer=tokenizer_fingerprint,
-        sequence_length=ladder.sequence_length,
-        precision=settle_precision(ladder.precision, compiled=compiled),
-        compile="blocks" if compiled else "eager",
+    if workers < 1:
+        raise InputError("A ladder needs at least one worker.")
+    training = ready(
+        datasets=datasets,
+        heldout=heldout,
+        ladder=ladder,
+        out=out,
+        learning_rates=learning_rates,
+        tasks=tasks,
+        options=options,
+        device=device,
+        progress=progress,
     )
-    runs = _runs(ladder, datasets, procedure, evaluation=evaluation_fingerprint(sets))
-    for name, repeats in {run.dataset.name: run.epochs for run in runs if run.epochs > 1}.items():
-        progress.note(f"{name} holds fewer tokens than the largest budget: it is repeated ({repeats:.1f} epochs).")
-    folders = {run.fingerprint: out / "runs" / run.fingerprint for run in runs}
-    todo = [run for run in runs if not (folders[run.fingerprint] / "result.json").exists()]
-    todo = list({run.fingerprint: run for run in todo}.values())  # a dataset under two names is trained once
-    if todo:
-        from curate.proxy_training.workers import train_runs
-
-        costs = {run.fingerprint: _estimated_seconds(run) for run in runs}
-        failures = train_runs(
-            todo, sets, folders=folders, costs=costs, workers=workers, progress=progress, title=f"train {ladder.name}"
-        )
-        if failures:
-            raise TrainingError(
-                f"{len(failures)} of {len(runs)} runs of ladder {ladder.name!r} failed; the others are kept in {out}, "
-                "and the same command tries only the missing ones:\n" + "\n".join(failures)
-            )
-    rows = [row for run in runs for row in _measurements(run, ladder, folders[run.fingerprint])]
-    rows.sort(key=lambda row: (row["dataset"], row["params"], row["scale"], row["seed"], row["tokens"], row["metric"]))
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    training.train(workers=workers, progress=progress)
+    return training.measurements()
 
 
 def loss_curves(out: Path) -> pa.Table:
@@ -149,32 +252,12 @@ def loss_curves(out: Path) -> pa.Table:
         of_run = {key: facts[key] for key in ("run_id", "dataset", "seed")} | {"scale": facts["scale"]["name"]}
         for line in (folder / "curve.jsonl").read_text().splitlines(keepends=True):
             if line.endswith("}\n"):  # a kill may leave the last line unfinished
-                for name, value in (of_run | json.loads(line)).items():
-                    columns[name].append(value)
+                row = of_run | json.loads(line)
+                for name in CURVE_COLUMNS:
+                    columns[name].append(row[name])
     kinds = dict.fromkeys(CURVE_COLUMNS, pa.string()) | dict.fromkeys(("seed", "step", "tokens"), pa.int64())
     kinds |= dict.fromkeys(("loss", "learning_rate"), pa.float64())
     return pa.table(columns, schema=pa.schema(list(kinds.items())))
-
-
-def _runs(
-    ladder: Ladder, datasets: Mapping[str, TokenizedDataset], procedure: Procedure, *, evaluation: str
-) -> list[Run]:
-    """All runs of a ladder, the most expensive first."""
-    runs = [
-        Run(_named(packed, name), scale, seed, procedure, evaluation)
-        for scale in ladder.scales
-        for seed in range(scale.seeds)
-        for name, packed in datasets.items()
-    ]
-    return sorted(runs, key=_estimated_seconds, reverse=True)
-
-
-def _named(packed: TokenizedDataset, name: str) -> TokenizedDataset:
-    return replace(packed, name=name)
-
-
-def _estimated_seconds(run: Run) -> float:
-    return run.trained_tokens * (SECONDS_PER_TOKEN + run.shape.flops_per_token_exact * SECONDS_PER_FLOP)
 
 
 def _load_heldout_sets(
@@ -194,72 +277,26 @@ def _load_heldout_sets(
     }
 
 
-def _settle_compile(ladder: Ladder, progress: Progress) -> bool:
-    """Whether the blocks will be compiled; tries it on this machine, once, unless the ladder says eager."""
-    if ladder.compile == "eager":
-        return False
-    from curate.proxy_training.workers import compile_problem
+def _load_tasks(
+    tasks: Sequence[str | Mapping[str, Any]],
+    packed: TokenizedDataset,
+    ladder: Ladder,
+    *,
+    taken: Mapping[str, HeldOutSet],
+    progress: Progress,
+) -> dict[str, Evaluator]:
+    tokenizer = load_tokenizer(packed.tokenizer_path)
+    found = load_tasks(tasks, tokenizer=tokenizer, sequence_length=ladder.sequence_length)
+    if both := sorted(set(found) & set(taken)):
+        raise InputError(f"{both[0]!r} names a held-out set and a task; give the held-out set another name.")
+    for task in found.values():
+        for note in task.notes:
+            progress.note(note)
+    return found
 
-    problem = compile_problem()
-    if problem and ladder.compile == "blocks":
-        raise TrainingError(
-            f"Ladder {ladder.name!r} wants compiled blocks, but torch.compile fails here ({problem}); "
-            "install a C++ compiler and Python's headers, or say `compile: auto`."
-        )
-    if problem:
-        progress.note(f"torch.compile fails here ({problem}): training runs eagerly, 1.3 to 1.6 x slower.")
-    return not problem
 
-
-def _measurements(run: Run, ladder: Ladder, folder: Path) -> list[dict]:
-    """Rows of one finished run: for each budget one a held-out set, and their unweighted mean."""
-    result = json.loads((folder / "result.json").read_text())
-    rows = []
-    for point in result["points"]:
-        tokens = point["tokens"]
-        hyperparameters = {
-            "learning_rate": run.learning_rate,
-            "batch_tokens": run.batch_tokens,
-            "steps": point["steps"],
-            "warmup_steps": run.warmup_steps,
-            "decay_steps": point["decay_steps"],
-            "weight_decay": run.procedure.weight_decay,
-            "precision": run.procedure.precision,
-            "compile": run.procedure.compile,
-            "torch": result["torch"],
-            "ladder": ladder.name,
-            "flops_exact": run.shape.flops_per_token_exact * tokens,
-        }
-        values, errors = point["bits_per_byte"], point["error"]
-        mean = sum(values.values()) / len(values)
-        known = [error for error in errors.values() if error is not None]
-        mean_error = math.hypot(*known) / len(values) if len(known) == len(values) else None
-        metrics = {"bits_per_byte": (mean, mean_error)}
-        metrics |= {f"bits_per_byte/{name}": (value, errors[name]) for name, value in values.items()}
-        rows += [
-            {
-                "run_id": run.fingerprint,
-                "dataset": run.dataset.name,
-                "scale": run.scale.name,
-                "params": run.shape.params,
-                "params_non_embedding": run.shape.params_non_embedding,
-                "tokens": tokens,
-                "unique_tokens": run.dataset.tokens,
-                "tokenizer": run.dataset.tokenizer_fingerprint,
-                "token_unit": "tokens",
-                "flops": run.shape.flops_per_token * tokens,
-                "flops_convention": FLOPS_CONVENTION,
-                "seed": run.seed,
-                "metric": metric,
-                "value": value,
-                "error": error,
-                "lower_is_better": True,
-                "cooled_down": True,
-                "procedure": run.procedure.fingerprint(),
-                "evaluation": run.evaluation,
-                "dataset_fingerprint": run.dataset.dataset_fingerprint,
-                "hyperparameters": json.dumps(hyperparameters, sort_keys=True),
-            }
-            for metric, (value, error) in metrics.items()
-        ]
-    return rows
+def _settle_device(wanted: Device) -> Literal["cpu", "cuda"]:
+    """A GPU where this machine has one, unless something is asked for."""
+    if wanted != "auto":
+        return wanted
+    return "cuda" if gpus_here("auto") else "cpu"

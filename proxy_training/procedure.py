@@ -1,12 +1,9 @@
-"""The one procedure under which all datasets of a study are measured: rules by scale, and their fingerprint.
+"""The one procedure under which all datasets of a study are measured, and its fingerprint.
 
 Everything that changes what a loss means is a field here, whatever the dataset; two measurements compare only when
-their procedures have the same fingerprint. Rules take N = blocks + norms + V d, the size that gave stable fits.
-Learning rate and batch follow DataDecide's laws (.0047 (N/108M)^(-1/3); 160 sequences of 2,048 tokens (N/108M)^(2/3);
-Magnusson et al. 2025, after Porian et al. 2024). Small budgets want smaller batches than that law's (1,024 tokens beat
-2,048 by .05 bits per byte at .06M and .4M parameters after .3M tokens); the root of the batch then carries the learning
-rate over: best of a sweep at 1,024 tokens were .02 to .03 at .06M, .01 at .4M; the rule gives .02 (its bound), .0104.
-Warm-up, stable trunk, linear decay over the last 20% of every budget: open-sci-ref; Hägele et al. 2024.
+their procedures have the same fingerprint. Learning rate, batch, warm-up and weight decay follow a named rule by scale
+(rules.py), the rates of the steps a schedule (schedule.py): warm-up, stable trunk, linear decay over the last 20% of
+every budget (open-sci-ref; Hägele et al. 2024) unless a ladder says otherwise.
 """
 
 import platform
@@ -15,48 +12,65 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from curate.fingerprints import fingerprint
+from curate.proxy_training import schedule as schedules
+from curate.proxy_training.compiling import CompileMode
 from curate.proxy_training.packing import PACKING
+from curate.proxy_training.rules import RuleConstants, Size
+from curate.proxy_training.schedule import DecayShape, Schedule, scheduled_learning_rate
+from curate.proxy_training.shape import NormKind, QkNorm
+
+__all__ = ["METRIC", "Procedure", "Rules", "Size", "Tuned", "scheduled_learning_rate", "settle_precision"]
 
 ARCHITECTURE = "decoder; RMSNorm before blocks, rotary, SwiGLU; init N(0, 1/columns), outputs depth-scaled; v1"
 METRIC = "bits per byte: float64 nats of text tokens / UTF-8 bytes / ln 2; windows of T inside a document; fp32; v1"
-REFERENCE_PARAMS = 108e6
 
 
-class Rules(BaseModel):
-    """What a ladder file may set under `procedure`; the defaults are the measured ones."""
+class Tuned(BaseModel):
+    """Where constants come from that `curate train tune` found; changes no loss, so no fingerprint has it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ladder: str
+    """Name of the ladder that was tuned."""
+    rungs: tuple[str, ...]
+    """Scales that were swept."""
+    seeds: tuple[int, ...]
+    """Seeds of each point of the sweeps."""
+    mixture: str
+    """Fingerprint of the tokens that it was tuned on."""
+    evaluation: str
+    """Fingerprint of the held-out sets."""
+    procedure: str
+    """Fingerprint of the procedure before tuning."""
+    date: str
+    """Day of the tuning, ISO 8601."""
+
+
+class Rules(RuleConstants):
+    """What a ladder file may set under `procedure`: a rule with its constants first; defaults are the measured ones."""
 
     tied: bool = True
     """One matrix for embedding and head."""
     bias: bool = False
     """Biases in the linear layers."""
-    qk_norm: bool = True
-    """RMSNorm on queries and keys."""
+    qk_norm: QkNorm | bool = True
+    """Norm on queries and keys: `per_head` (also true), `full` over the whole projection, `none` (also false)."""
+    norm: NormKind = "rms"
+    """`rms`, or `layer`: LayerNorm with a scale and no bias."""
     rope_theta: float = Field(10_000.0, gt=1)
     """Base of the rotary frequencies."""
     norm_eps: float = Field(1e-5, gt=0)
     """Added to the mean square in every norm."""
-    learning_rate_at_108m: float = Field(0.0047, gt=0)
-    """Peak learning rate of a model of 108M parameters."""
-    learning_rate_exponent: float = Field(-1 / 3, le=0)
-    """Power of N / 108M in the learning rate."""
-    learning_rate_max: float = Field(0.02, gt=0)
-    """Bound of the learning rate for the smallest models."""
-    batch_tokens_at_108m: float = Field(160 * 2048, gt=0)
-    """Batch of a model of 108M parameters, in tokens."""
-    batch_exponent: float = Field(2 / 3, ge=0)
-    """Power of N / 108M in the batch."""
-    batch_tokens_min: int = Field(1024, gt=0)
-    """Smallest batch, in tokens."""
-    batch_tokens_max: int = Field(2**22, gt=0)
-    """Largest batch, in tokens."""
-    warmup_fraction: float = Field(0.1, ge=0, le=0.5)
-    """Warm-up lasts N tokens, but at most this part of the smallest budget of the scale."""
+    document_mask: bool = False
+    """Whether attention stays inside a document of a packed sequence."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Part of the activations dropped in training, behind attention and feed-forward."""
+    schedule: Schedule = "wsd"
+    """`wsd`: budgets branch from one trunk; `cosine`: each budget is a training of its own."""
     decay_fraction: float = Field(0.2, gt=0, lt=1)
-    """Part of every budget over which the learning rate falls linearly to zero."""
-    weight_decay: float = Field(0.05, ge=0)
-    """AdamW's decoupled decay, on the matrices of the blocks and an untied head only."""
+    """Part of every budget over which the learning rate falls (wsd)."""
+    decay_shape: DecayShape = "linear"
+    """How it falls (wsd): linearly, or as 1 - sqrt (Hägele et al. 2024)."""
     beta1: float = Field(0.9, ge=0, lt=1)
     """AdamW, first moment."""
     beta2: float = Field(0.95, ge=0, lt=1)
@@ -67,6 +81,8 @@ class Rules(BaseModel):
     """Largest norm of the gradient."""
     z_loss: float = Field(1e-4, ge=0)
     """Weight of the mean squared log of the softmax's normaliser."""
+    tuned: Tuned | None = None
+    """Where the constants come from, if `curate train tune` found them."""
 
 
 class Procedure(Rules):
@@ -78,8 +94,8 @@ class Procedure(Rules):
     """T: positions of a training sequence."""
     precision: Literal["fp32", "bf16"]
     """Matrix products in training; evaluation is always fp32."""
-    compile: Literal["eager", "blocks"]
-    """How the blocks run; compiled kernels round differently, so it is part of the procedure."""
+    compile: CompileMode
+    """What is compiled; compiled kernels round differently, so it is part of the procedure."""
     architecture: str = ARCHITECTURE
     """What the model is, apart from its shape."""
     packing: str = PACKING
@@ -88,43 +104,30 @@ class Procedure(Rules):
     """What bits per byte mean."""
 
     def fingerprint(self) -> str:
-        """Hash of all fields."""
-        return fingerprint(self.model_dump())
+        """Hash of all fields that can change a loss: all but where the constants come from."""
+        return fingerprint(self.model_dump(exclude={"tuned"}))
 
-    def learning_rate(self, params: int, *, batch_tokens: int) -> float:
-        """Peak learning rate of a model of N = `params`: the law, times the root of the batch's part of its law."""
-        law = self.learning_rate_at_108m * (params / REFERENCE_PARAMS) ** self.learning_rate_exponent
-        return min(self.learning_rate_max, law * (batch_tokens / self._batch_law(params)) ** 0.5)
-
-    def batch_sequences(self, params: int) -> int:
-        """Sequences in a batch for a model of N = `params`."""
-        tokens = min(self.batch_tokens_max, max(self.batch_tokens_min, self._batch_law(params)))
-        return max(1, round(tokens / self.sequence_length))
-
-    def _batch_law(self, params: int) -> float:
-        return self.batch_tokens_at_108m * (params / REFERENCE_PARAMS) ** self.batch_exponent
-
-    def warmup_steps(self, params: int, *, batch_tokens: int, smallest_budget_tokens: int) -> int:
-        """Steps of linear warm-up; at least one."""
-        return max(1, round(min(params, self.warmup_fraction * smallest_budget_tokens) / batch_tokens))
+    def batch_sequences(self, size: Size) -> int:
+        """Sequences in a batch of a model of `size`."""
+        return max(1, round(self.batch_tokens(size) / self.sequence_length))
 
     def decay_start(self, steps: int) -> int:
-        """First step of the cool-down of a training of `steps` steps."""
-        return steps - max(1, round(self.decay_fraction * steps))
+        """First step of the cool-down of a training of `steps` steps; 0 under cosine, which shares no trunk."""
+        return schedules.decay_start(steps, schedule=self.schedule, decay_fraction=self.decay_fraction)
 
-
-def scheduled_learning_rate(
-    step: int, *, peak: float, warmup_steps: int, decay: tuple[int, int] | None = None
-) -> float:
-    """Learning rate of the step with index `step` (0-based): warm-up to `peak`, stable, then linear towards zero.
-
-    `decay` is (first step of the cool-down, number of steps of the whole training), or None on the trunk.
-    """
-    rate = peak * min(1.0, (step + 1) / warmup_steps)
-    if decay is None or step < decay[0]:
-        return rate
-    start, end = decay
-    return rate * (end - step) / (end - start + 1)
+    def learning_rate_at(
+        self, step: int, *, peak: float, warmup_steps: int, decay: tuple[int, int] | None = None
+    ) -> float:
+        """Learning rate of the step with index `step`; `decay` as in schedule.py, None on the trunk."""
+        return scheduled_learning_rate(
+            step,
+            peak=peak,
+            warmup_steps=warmup_steps,
+            decay=decay,
+            schedule=self.schedule,
+            shape=self.decay_shape,
+            final=self.final_learning_rate,
+        )
 
 
 def settle_precision(wanted: str, *, compiled: bool) -> Literal["fp32", "bf16"]:

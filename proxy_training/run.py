@@ -1,4 +1,4 @@
-"""A run as a value: dataset x scale x seed under a procedure, with everything that follows from them by rule.
+"""A run as a value: dataset x scale x seed x learning-rate factor under a procedure, with all that follows by rule.
 No torch here."""
 
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from curate.fingerprints import fingerprint
 from curate.proxy_training.ladder_file import Scale
 from curate.proxy_training.packing import TokenizedDataset
 from curate.proxy_training.procedure import Procedure
+from curate.proxy_training.rules import Size
 from curate.proxy_training.shape import ModelShape
 
 FLOPS_CONVENTION = "6ND"
@@ -27,11 +28,14 @@ class Run:
     """The rules."""
     evaluation: str
     """Fingerprint of the held-out sets and the metric."""
+    learning_rate_factor: float = 1.0
+    """Times the rule's learning rate: other than 1 shows whether the order of datasets depends on it."""
 
     @property
     def name(self) -> str:
-        """For people: "0.2M of raw, seed 0"."""
-        return f"{self.scale.name} of {self.dataset.name}, seed {self.seed}"
+        """For people: "0.2M of raw, seed 0", or "0.2M of raw, seed 0, learning rate x 3"."""
+        factor = "" if self.learning_rate_factor == 1 else f", learning rate x {self.learning_rate_factor:.3g}"
+        return f"{self.scale.name} of {self.dataset.name}, seed {self.seed}{factor}"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -40,30 +44,30 @@ class Run:
             {
                 "procedure": self.procedure.fingerprint(),
                 "dataset": self.dataset.fingerprint,
-                "scale": self.scale.model_dump(exclude={"seeds", "name"}),
+                "scale": self.scale.identity(),
                 "vocab_size": self.dataset.vocab_size,
                 "seed": self.seed,
                 "evaluation": self.evaluation,
+                **({} if self.learning_rate_factor == 1 else {"learning_rate_factor": self.learning_rate_factor}),
             }
         )
 
     @cached_property
     def shape(self) -> ModelShape:
         """The model."""
-        scale, rules = self.scale, self.procedure
-        return ModelShape(
-            vocab_size=self.dataset.vocab_size,
-            width=scale.width,
-            layers=scale.layers,
-            heads=scale.heads,
-            ffn=scale.ffn,
-            sequence_length=rules.sequence_length,
-            tied=rules.tied,
-            bias=rules.bias,
-            qk_norm=rules.qk_norm,
-            rope_theta=rules.rope_theta,
-            norm_eps=rules.norm_eps,
+        return self.scale.shape(
+            self.procedure, vocab_size=self.dataset.vocab_size, sequence_length=self.procedure.sequence_length
         )
+
+    @cached_property
+    def settings(self) -> Procedure:
+        """The procedure with what the scale sets for itself (weight decay, z-loss, final learning rate)."""
+        return self.procedure.model_copy(update=self.scale.own_settings)
+
+    @property
+    def size(self) -> Size:
+        """What the procedure's rule is asked about."""
+        return Size(self.shape.params, self.shape.params_non_embedding, self.scale.budgets_tokens)
 
     @property
     def initialisation_seed(self) -> int:
@@ -78,7 +82,7 @@ class Run:
     @property
     def batch_sequences(self) -> int:
         """Sequences in a step."""
-        return self.scale.batch_sequences or self.procedure.batch_sequences(self.shape.params)
+        return self.scale.batch_sequences or self.procedure.batch_sequences(self.size)
 
     @property
     def batch_tokens(self) -> int:
@@ -88,15 +92,18 @@ class Run:
     @property
     def learning_rate(self) -> float:
         """Peak learning rate."""
-        return self.scale.learning_rate or self.procedure.learning_rate(
-            self.shape.params, batch_tokens=self.batch_tokens
-        )
+        rule = self.scale.learning_rate or self.procedure.learning_rate(self.size, batch_tokens=self.batch_tokens)
+        return rule * self.learning_rate_factor
 
     @property
     def warmup_steps(self) -> int:
         """Steps of warm-up, shared by all branches."""
-        return self.procedure.warmup_steps(
-            self.shape.params, batch_tokens=self.batch_tokens, smallest_budget_tokens=self.scale.budgets_tokens[0]
+        return self.scale.warmup_steps or self.procedure.warmup_steps(self.size, batch_tokens=self.batch_tokens)
+
+    def learning_rate_at(self, step: int, *, decay: tuple[int, int] | None) -> float:
+        """Learning rate of the step with index `step`, 0-based; `decay` as in schedule.py, None on the trunk."""
+        return self.settings.learning_rate_at(
+            step, peak=self.learning_rate, warmup_steps=self.warmup_steps, decay=decay
         )
 
     def steps(self, budget_tokens: int) -> int:
@@ -137,6 +144,9 @@ class Run:
             "procedure_fingerprint": self.procedure.fingerprint(),
             "evaluation": self.evaluation,
             "learning_rate": self.learning_rate,
+            "learning_rate_factor": self.learning_rate_factor,
+            "schedule": self.procedure.schedule,
+            "epochs": self.epochs,
             "batch_tokens": self.batch_tokens,
             "warmup_steps": self.warmup_steps,
         }

@@ -2,13 +2,18 @@
 nothing."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from curate.errors import RecipeError
+
+QkNorm = Literal["none", "per_head", "full"]
+NormKind = Literal["rms", "layer"]
+NormPlacement = Literal["before", "after"]
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Everything that decides the parameters of a model."""
+    """Everything that decides the parameters of a model and what it computes of them."""
 
     vocab_size: int
     """V: rows of the embedding."""
@@ -25,32 +30,73 @@ class ModelShape:
     tied: bool = True
     """One matrix for embedding and head."""
     bias: bool = False
-    """Biases in the linear layers."""
-    qk_norm: bool = True
-    """RMSNorm on queries and keys, one scale per channel of a head."""
+    """Biases in the linear layers of the blocks; the head has none."""
+    qk_norm: QkNorm | bool = "per_head"
+    """Norm on queries and keys: `per_head` has one scale per channel of a head (Qwen3), `full` norms the whole
+    projection (OLMo 2, open_lm), `none` none. True and False are per_head and none."""
     rope_theta: float = 10_000.0
     """Base of the rotary frequencies."""
     norm_eps: float = 1e-5
-    """Added to the mean square in every norm."""
+    """Added to the mean square (or the variance) in every norm."""
+    kv_heads: int | None = None
+    """Heads of keys and values, a divisor of `heads` (grouped-query attention); None is `heads`."""
+    norm: NormKind = "rms"
+    """`rms` or `layer`: LayerNorm with a scale and no bias (open_lm's gain_only_lp_layer_norm)."""
+    norm_placement: NormPlacement = "before"
+    """Norms before attention and SwiGLU, or after them inside the residual branch (OLMo 2)."""
+    dropout: float = 0.0
+    """In training: of the embedding, of attention's weights, of what each half block adds."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.qk_norm, bool):
+            object.__setattr__(self, "qk_norm", "per_head" if self.qk_norm else "none")
+        if self.kv_heads is None:
+            object.__setattr__(self, "kv_heads", self.heads)
         if self.width % (2 * self.heads):
             raise RecipeError(
                 f"width {self.width} must be a multiple of 2 x heads ({self.heads}): rotary positions turn pairs."
             )
+        if self.groups < 1 or self.heads % self.groups:
+            raise RecipeError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads}).")
+        if not 0 <= self.dropout < 1:
+            raise RecipeError(f"dropout is {self.dropout}; it must lie in [0, 1).")
+
+    @property
+    def head_width(self) -> int:
+        """Channels of one attention head."""
+        return self.width // self.heads
+
+    @property
+    def groups(self) -> int:
+        """Heads of keys and values."""
+        return self.heads if self.kv_heads is None else self.kv_heads
+
+    @property
+    def qkv_width(self) -> int:
+        """Channels of queries, keys and values together."""
+        return (self.heads + 2 * self.groups) * self.head_width
+
+    @property
+    def parameters_matrices(self) -> int:
+        """Weights of all matrices in the blocks."""
+        return self.layers * (self.width * (self.qkv_width + self.width) + 3 * self.width * self.ffn)
 
     @property
     def parameters_blocks(self) -> int:
         """Parameters of all blocks without their norms."""
-        d, f = self.width, self.ffn
-        biases = (3 * d + d + 2 * f + d) if self.bias else 0
-        return self.layers * (4 * d * d + 3 * d * f + biases)
+        biases = (self.qkv_width + self.width + 2 * self.ffn + self.width) if self.bias else 0
+        return self.parameters_matrices + self.layers * biases
+
+    @property
+    def parameters_qk_norms(self) -> int:
+        """Scales of the norms on queries and keys; DCLM's published counts leave them out."""
+        one_layer = {"none": 0, "per_head": 2 * self.head_width, "full": (self.heads + self.groups) * self.head_width}
+        return self.layers * one_layer[str(self.qk_norm)]
 
     @property
     def parameters_norms(self) -> int:
-        """Scales of all norms: two a block, two on queries and keys, one at the end."""
-        per_head = 2 * (self.width // self.heads) if self.qk_norm else 0
-        return self.layers * (2 * self.width + per_head) + self.width
+        """Scales of all norms: two a block, those on queries and keys, one at the end."""
+        return (2 * self.layers + 1) * self.width + self.parameters_qk_norms
 
     @property
     def parameters_embedding(self) -> int:
@@ -78,7 +124,20 @@ class ModelShape:
         return 6.0 * self.params
 
     @property
+    def flops_per_token_non_embedding(self) -> float:
+        """6 x (blocks and norms): Kaplan's convention."""
+        return 6.0 * self.params_non_embedding
+
+    @property
     def flops_per_token_exact(self) -> float:
         """6 (matrices + V d) + 12 L d T: with attention over the whole square, without norms."""
-        matrices = self.layers * (4 * self.width**2 + 3 * self.width * self.ffn) + self.parameters_embedding
-        return 6.0 * matrices + 12.0 * self.layers * self.width * self.sequence_length
+        return self._flops_of_matrices + 12.0 * self.layers * self.width * self.sequence_length
+
+    @property
+    def flops_per_token_causal(self) -> float:
+        """6 (matrices + V d) + 6 L d (T + 1): with the half of attention that a causal mask leaves."""
+        return self._flops_of_matrices + 6.0 * self.layers * self.width * (self.sequence_length + 1)
+
+    @property
+    def _flops_of_matrices(self) -> float:
+        return 6.0 * (self.parameters_matrices + self.parameters_embedding)

@@ -67,6 +67,14 @@ def load_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
+def end_of_text(tokenizer: Tokenizer) -> int:
+    """The id of `<|endoftext|>`; raises InputError for a tokenizer without it."""
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    if end is None:
+        raise InputError(f"The tokenizer has no {END_OF_TEXT!r} token to separate documents with.")
+    return int(end)
+
+
 def encode_documents(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
     """Token ids of each text, without separators; long texts are cut into pieces that encode alike, to bound
     memory."""

@@ -1,303 +1,312 @@
-"""One run: a dataset, a scale, a seed; a stable trunk from which a branch is cooled down at each token budget.
+"""Train a group of runs: a stable trunk from which a branch is cooled down at each token budget, all in one loop.
 
 The data, the order and the rates of a budget D are those of a separate training of D tokens up to the trunk's
-warm-up; three budgets D, D/2, D/4 cost 1.15 x the longest instead of 1.75 x. A run lives in a folder:
-`run.json` (what it is), `curve.jsonl` (losses), `checkpoints/`, `points/<tokens>.json` (one a budget),
-`model.safetensors` (the longest branch, cooled down) and `result.json`, written last. A kill at any moment
-loses seconds; the resumed run gives the same losses, bit for bit on a CPU.
+warm-up; three budgets D, D/2, D/4 cost 1.15 x the longest instead of 1.75 x. Under a cosine schedule the trunk is empty
+and each branch a training from the start. Each run lives in a folder: `run.json` (what it is), `curve.jsonl` (losses),
+`points/<tokens>.json` (one a budget), `model.safetensors` (the longest branch, cooled down), `failed.json` or
+`result.json`, written last; checkpoints lie in the group's folder. A kill at any moment loses seconds; the resumed
+group gives the same losses, bit for bit on a CPU. The same loop serves a CPU, a GPU and every rank of a `World`.
 """
 
-import fcntl
 import json
 import math
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from curate.errors import TrainingError
 from curate.fingerprints import write_json
-from curate.proxy_training.checkpoints import newest_checkpoint, remove_phase, save_checkpoint
-from curate.proxy_training.evaluate import HeldOutSet, score
-from curate.proxy_training.model import Proxy
-from curate.proxy_training.packing import Sequences
-from curate.proxy_training.procedure import scheduled_learning_rate
+from curate.proxy_training.checkpoints import CheckpointStore
+from curate.proxy_training.evaluators import Evaluator
+from curate.proxy_training.faults import Stopped, explained
+from curate.proxy_training.logs import Curve, open_sinks
+from curate.proxy_training.options import TrainingOptions
+from curate.proxy_training.points import branch_facts, measured, not_finite
 from curate.proxy_training.run import Run
+from curate.proxy_training.throughput import peak_flops_per_second
+from curate.proxy_training.trainer import Step, Trainer
+from curate.proxy_training.training_group import GroupResult, TrainingGroup, Watch, check_alike, diverged, divergence
+from curate.proxy_training.world import World
+
+__all__ = ["GroupResult", "Stopped", "Trainer", "Watch", "train_group", "train_run"]
 
 CURVE_POINTS = 500  # losses kept of a whole trunk, about
 
 
-class Stopped(TrainingError):
-    """The run was asked to stop; it saved a checkpoint and can be resumed."""
+def train_run(
+    run: Run,
+    heldout: Mapping[str, Evaluator],
+    *,
+    folder: Path,
+    evaluators: Sequence[Evaluator] = (),
+    options: TrainingOptions | None = None,
+    watch: Watch | None = None,
+    world: World | None = None,
+) -> dict[str, Any]:
+    """Train a run alone, with its checkpoints in its own folder; what `result.json` holds. Raises as train_group, and
+    TrainingError when it diverges."""
+    result = train_group(
+        [run],
+        heldout,
+        folders={run.fingerprint: folder},
+        group_folder=folder,
+        evaluators=evaluators,
+        options=options,
+        watch=watch,
+        world=world,
+    )
+    for sentence in result.failures.values():
+        raise TrainingError(sentence)
+    return result.results[run.fingerprint]
 
 
-def _say_nothing(*_: object) -> None:
-    """Named, unlike a lambda, so that a Watch can be sent to another process."""
+def train_group(
+    runs: Sequence[Run],
+    heldout: Mapping[str, Evaluator],
+    *,
+    folders: Mapping[str, Path],
+    group_folder: Path,
+    evaluators: Sequence[Evaluator] = (),
+    options: TrainingOptions | None = None,
+    watch: Watch | None = None,
+    world: World | None = None,
+) -> GroupResult:
+    """Train runs of one shape, schedule and procedure to their end; `folders` by fingerprint. What is finished is not
+    done again, and a run that diverged is not tried again.
 
-
-def _never() -> bool:
-    return False
-
-
-@dataclass(frozen=True)
-class Watch:
-    """How a run talks to whoever started it."""
-
-    advanced: Callable[[int, float], None] = _say_nothing
-    """Called after every step with its tokens and its loss."""
-    stop: Callable[[], bool] = _never
-    """Asked before every step; True saves a checkpoint and raises Stopped."""
-    warn: Callable[[str], None] = _say_nothing
-    """Told what a person should know."""
-    checkpoint_seconds: float = 30.0
-    """Time between checkpoints."""
-
-
-class Trainer:
-    """Model, optimiser and position of a run: everything that a checkpoint holds."""
-
-    def __init__(self, run: Run) -> None:
-        procedure = run.procedure
-        self.run = run
-        self.step = 0
-        self.model = Proxy(run.shape, bf16=procedure.precision == "bf16", z_loss=procedure.z_loss)
-        self.model.initialise(run.initialisation_seed)
-        if procedure.compile == "blocks":
-            # one graph a scale; past the limit dynamo would silently run eagerly
-            torch._dynamo.config.recompile_limit = 1000
-            for block in self.model.blocks:
-                block.compile(dynamic=False)
-        self.sequences = Sequences(run.dataset, length=procedure.sequence_length, seed=run.order_seed)
-        decayed = [w for name, w in self.model.named_parameters() if w.ndim == 2 and not name.startswith("embedding")]
-        others = [w for name, w in self.model.named_parameters() if w.ndim != 2 or name.startswith("embedding")]
-        self.optimiser = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": procedure.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            betas=(procedure.beta1, procedure.beta2),
-            eps=procedure.adam_eps,
-            fused=True,
-        )
-
-    def advance(self, learning_rate: float) -> float:
-        """One step on the next batch; returns its mean cross entropy in nats. Raises TrainingError when it is
-        not finite."""
-        run = self.run
-        batch = self.sequences.batch(self.step * run.batch_sequences, run.batch_sequences)
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate
-        minimised, cross_entropy = self.model(torch.from_numpy(batch))
-        minimised.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), run.procedure.clip_norm)
-        loss = float(cross_entropy)
-        if not (math.isfinite(loss) and math.isfinite(float(norm))):
-            raise TrainingError(
-                f"Run {run.name} diverged: loss {loss}, gradient norm {float(norm)} at step {self.step} "
-                f"({self.step * run.batch_tokens} tokens, learning rate {learning_rate:.3g}); lower its learning rate."
-            )
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        self.step += 1
-        return loss
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Copies of weights, optimiser state and torch's random state, by name."""
-        state = {"random_state": torch.get_rng_state()}
-        for name, weight in self.model.named_parameters():
-            state[f"model.{name}"] = weight.detach().clone()
-            for key, value in self.optimiser.state[weight].items():
-                state[f"optimiser.{name}.{key}"] = value.clone()
-        return state
-
-    def restore(self, step: int, tensors: Mapping[str, Tensor]) -> None:
-        """Become what `tensors` were taken from."""
-        self.step = step
-        torch.set_rng_state(tensors["random_state"])
-        with torch.no_grad():
-            for name, weight in self.model.named_parameters():
-                weight.copy_(tensors[f"model.{name}"])
-                prefix = f"optimiser.{name}."
-                state = {key[len(prefix) :]: value.clone() for key, value in tensors.items() if key.startswith(prefix)}
-                if state:
-                    self.optimiser.state[weight] = state
-                else:
-                    self.optimiser.state.pop(weight, None)
-
-
-def train_run(run: Run, heldout: Mapping[str, HeldOutSet], *, folder: Path, watch: Watch | None = None) -> dict:
-    """Train a run to its end and return its result, what `result.json` holds; finished parts are not done again.
-
-    Raises Stopped when asked to stop, TrainingError when it diverges, its checkpoints are damaged, or another
-    process trains it.
+    Every rank of `world` calls it. Raises Stopped when asked to stop; TrainingError when memory or disk do not suffice,
+    all checkpoints are damaged, or another process trains one of the runs.
     """
-    watch = watch or Watch()
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
-        if (folder / "result.json").exists():
-            return json.loads((folder / "result.json").read_text())
-        write_json(folder / "run.json", run.facts())
+    watch, options, world = watch or Watch(), options or TrainingOptions(), world or World()
+    check_alike(runs)
+    group = TrainingGroup(tuple(runs), folders, group_folder, [*heldout.values(), *evaluators], options, watch, world)
+    with ExitStack() as locks:
+        world.on_main(lambda: group.take(locks))
+        done = world.on_main(group.ended)
+        if len(done.results) + len(done.failures) == len(runs):
+            return done
         try:
-            result = _train(run, heldout, folder=folder, watch=watch)
+            with _deterministic(world, options):
+                return _train(group)
         except Stopped:
             raise
         except Exception as error:
-            write_json(folder / "failed.json", {"run": run.name, "error": f"{type(error).__name__}: {error}"})
-            raise
-        (folder / "failed.json").unlink(missing_ok=True)
-        return result
+            told = explained(error, rung=runs[0].scale.name, folder=group_folder)
+            if world.main:
+                group.failed(told)
+            if told is error:
+                raise
+            raise told from error
 
 
-def _train(run: Run, heldout: Mapping[str, HeldOutSet], *, folder: Path, watch: Watch) -> dict:
+def _train(group: TrainingGroup) -> GroupResult:
     """The recipe: for each budget, the trunk goes on, a branch cools down and is measured, the trunk comes back."""
-    trainer = Trainer(run)
-    curve = _Curve(folder / "curve.jsonl", every=max(1, run.steps(run.scale.budgets_tokens[-1]) // CURVE_POINTS))
-    for budget in run.scale.budgets_tokens:
-        point_path = folder / "points" / f"{run.tokens(budget)}.json"
-        if point_path.exists():
-            continue
-        steps = run.steps(budget)
-        start = run.procedure.decay_start(steps)
-        branch = f"branch-{run.tokens(budget)}"
-        clock = (time.monotonic(), time.process_time())
+    trainer = Trainer(group.runs, options=group.options, world=group.world)
+    store = group.world.checkpoints(group.folder / "checkpoints", keep=group.options.keep_checkpoints)
+    for member in group.world.on_main(lambda: [i for i in trainer.living if divergence(group.of(i))]):
+        trainer.take_out(member)
+    with closing(trainer), _curves(group):
+        first = group.runs[0]
+        for budget in first.scale.budgets_tokens:
+            steps, tokens = first.steps(budget), first.tokens(budget)
+            if group.world.on_main(partial(group.has_points, trainer.living, tokens)):
+                continue
+            start, branch = first.procedure.decay_start(steps), f"branch-{tokens}"
+            longest = budget == first.scale.budgets_tokens[-1]
 
-        _train_phase(trainer, "trunk", until=start, decay=None, folder=folder, curve=curve, watch=watch)
-        trunk = trainer.tensors()
-        _train_phase(trainer, branch, until=steps, decay=(start, steps), folder=folder, curve=curve, watch=watch)
-        point = _measure(run, trainer.model, heldout, folder=folder, tokens=run.tokens(budget))
-        point["seconds"] = time.monotonic() - clock[0]
-        point["cpu_seconds"] = time.process_time() - clock[1]
-        if budget == run.scale.budgets_tokens[-1]:
-            save_file(
-                {name: weight.detach() for name, weight in trainer.model.named_parameters()},
-                folder / "model.safetensors",
-            )
-        write_json(point_path, point)
-
-        remove_phase(folder / "checkpoints", branch)
-        trainer.restore(start, trunk)
-    remove_phase(folder / "checkpoints", "trunk")
-    points = [
-        json.loads((folder / "points" / f"{run.tokens(budget)}.json").read_text())
-        for budget in run.scale.budgets_tokens
-    ]
-    result = {**run.facts(), "points": points, "torch": torch.__version__}
-    write_json(folder / "result.json", result)
-    return result
+            _train_phase(group, trainer, store, "trunk", until=start, decay=None)
+            trunk = None if longest else trainer.tensors()
+            _train_phase(group, trainer, store, branch, until=steps, decay=(start, steps))
+            _measure(group, trainer, phase=branch, start=start, longest=longest)
+            store.remove(branch)
+            if trunk is not None:
+                trainer.restore(start, trunk)
+        store.remove("trunk")
+    return group.world.on_main(lambda: _results(group, trainer))
 
 
 def _train_phase(
+    group: TrainingGroup,
     trainer: Trainer,
+    store: CheckpointStore,
     phase: str,
     *,
     until: int,
     decay: tuple[int, int] | None,
-    folder: Path,
-    curve: "_Curve",
-    watch: Watch,
 ) -> None:
     """Take `trainer` to step `until`, from the newest checkpoint of the phase if there is one."""
-    run, checkpoints = trainer.run, folder / "checkpoints"
-    facts = {"run": run.fingerprint, "procedure": run.procedure.fingerprint()}
-    found = newest_checkpoint(checkpoints, phase=phase, facts=facts, warn=watch.warn)
+    options, watch, world = group.options, group.watch, group.world
+    found = store.newest(phase=phase, facts=group.facts, template=trainer.tensors(), warn=watch.warn)
     if found and found[0] > trainer.step:
         trainer.restore(*found)
-    curve.cut(phase, trainer.step)
+    for curve in group.curves:
+        curve.cut(phase, trainer.step)
+    meter = _Meter(group, trainer)
 
     def save() -> None:
-        curve.flush()
-        cursor = trainer.step * run.batch_sequences
-        position = {"cursor": cursor, "epoch": trainer.sequences.epochs(cursor)}
-        save_checkpoint(
-            checkpoints, phase=phase, step=trainer.step, tensors=trainer.tensors(), facts={**facts, **position}
-        )
+        for curve in group.curves:
+            curve.flush()
+        cursor = trainer.step * group.runs[0].batch_sequences
+        epochs = [sequences.epochs(cursor) for sequences in trainer.sequences]
+        position = {"cursor": cursor, "epoch": epochs if len(epochs) > 1 else epochs[0]}
+        store.save(phase=phase, step=trainer.step, tensors=trainer.tensors(), facts={**group.facts, **position})
 
     saved = time.monotonic()
-    while trainer.step < until:
-        if watch.stop():
+    while trainer.step < until and trainer.living:
+        if world.any(watch.stop()):
             save()
-            raise Stopped(f"Run {run.name} was stopped at step {trainer.step}; the same command resumes it.")
-        rate = scheduled_learning_rate(trainer.step, peak=run.learning_rate, warmup_steps=run.warmup_steps, decay=decay)
-        loss = trainer.advance(rate)
-        curve.add(phase, trainer.step, trainer.step * run.batch_tokens, loss, rate, last=trainer.step == until)
-        watch.advanced(run.batch_tokens, loss)
-        if time.monotonic() - saved > watch.checkpoint_seconds:
+            raise Stopped(f"Run {group.name} was stopped at step {trainer.step}; the same command resumes it.")
+        step = trainer.advance(decay=decay)
+        _note(group, trainer, step, meter, phase=phase, last=trainer.step == until)
+        due = options.checkpoint_seconds is not None and time.monotonic() - saved > options.checkpoint_seconds
+        every = options.checkpoint_steps
+        if (every and trainer.step % every == 0) or world.any(due):
             save()
             saved = time.monotonic()
-    if phase == "trunk":
+    if phase == "trunk" and until > 0:
         save()
     else:
-        curve.flush()
+        for curve in group.curves:
+            curve.flush()
 
 
-def _measure(run: Run, model: Proxy, heldout: Mapping[str, HeldOutSet], *, folder: Path, tokens: int) -> dict:
-    """Scores of the cooled-down model; nats by document go to `points/<tokens>.parquet` for paired comparisons."""
-    plain = Proxy(run.shape)  # float32 and eager, whatever the training is
-    plain.load_state_dict(model.state_dict())
-    scores = {name: score(plain.token_nats, some) for name, some in heldout.items()}
-    values = np.array([one.bits_per_byte for one in scores.values()])
-    if not np.isfinite(values).all():
-        raise TrainingError(f"Run {run.name} diverged: bits per byte are {values.tolist()} at {tokens} tokens.")
-    (folder / "points").mkdir(exist_ok=True)
-    documents = pa.table(
-        {
-            "heldout": [name for name, one in scores.items() for _ in one.document_nats],
-            "document": [i for one in scores.values() for i in range(len(one.document_nats))],
-            "bytes": np.concatenate([some.document_bytes for some in heldout.values()]),
-            "nats": np.concatenate([one.document_nats for one in scores.values()]),
+def _note(group: TrainingGroup, trainer: Trainer, step: Step, meter: "_Meter", *, phase: str, last: bool) -> None:
+    """Tell of a step: members that diverged, spikes, the curves, whoever watches."""
+    if not group.world.main:
+        return
+    if step.shrunk:
+        group.watch.warn(step.shrunk)
+    for member in step.diverged:
+        what = f"loss {step.losses[member]}, gradient norm {step.gradient_norms[member]}"
+        diverged(group, trainer, member, what, learning_rate=step.learning_rates[member], step=trainer.step - 1)
+    row_due = last or trainer.step % meter.every == 0
+    speed = meter.read() if row_due or any(step.spiked) else {}
+    for member in trainer.living:
+        if row_due or step.spiked[member]:
+            row = {
+                "phase": phase,
+                "step": trainer.step,
+                "tokens": trainer.step * trainer.batch_tokens,
+                "loss": step.losses[member],
+                "learning_rate": step.learning_rates[member],
+                "gradient_norm": step.gradient_norms[member],
+                **speed,
+            }
+            group.curves[member].add(row | {"spike": True} if step.spiked[member] else row)
+    living = [step.losses[member] for member in trainer.living]
+    if living:
+        group.watch.advanced(trainer.batch_tokens * len(living), math.fsum(living) / len(living))
+
+
+class _Meter:
+    """Speed since it was read last, for the rows of a curve."""
+
+    def __init__(self, group: TrainingGroup, trainer: Trainer) -> None:
+        run = trainer.runs[0]
+        self.every = max(1, run.steps(run.scale.budgets_tokens[-1]) // CURVE_POINTS)
+        self._trainer, self._world = trainer, group.world
+        self._flops = run.shape.flops_per_token_exact
+        self._step, self._seconds = trainer.step, trainer.clock.seconds
+
+    def read(self) -> dict[str, float]:
+        """Of the steps since the last time."""
+        trainer, seconds = self._trainer, self._trainer.clock.seconds
+        speed = (trainer.step - self._step) * trainer.batch_tokens / max(seconds - self._seconds, 1e-9)
+        self._step, self._seconds = trainer.step, seconds
+        peak = peak_flops_per_second(self._world.device, bf16=trainer.model.bf16) * self._world.size
+        return {
+            "tokens_per_second": round(speed, 1),
+            "share_of_peak": round(speed * len(trainer.living) * self._flops / peak, 4),
+            "seconds": round(seconds, 3),
         }
-    )
-    pq.write_table(documents, folder / "points" / f"{tokens}.parquet", compression="zstd")
-    errors = {name: None if math.isnan(one.error) else one.error for name, one in scores.items()}
-    return {
-        "tokens": tokens,
-        "steps": tokens // run.batch_tokens,
-        "decay_steps": tokens // run.batch_tokens - run.procedure.decay_start(tokens // run.batch_tokens),
-        "bits_per_byte": {name: one.bits_per_byte for name, one in scores.items()},
-        "error": errors,
-    }
 
 
-class _Curve:
-    """Losses as JSON lines, about `every` steps; cut back when a phase resumes, so that no step stands twice."""
+def _measure(group: TrainingGroup, trainer: Trainer, *, phase: str, start: int, longest: bool) -> None:
+    """Write the point of every living member that has none; its weights, if they are to be kept."""
+    facts = {member: branch_facts(trainer, member, phase=phase, start=start) for member in trainer.living}
+    stacked = group.world.whole_state(trainer.model)
 
-    def __init__(self, path: Path, *, every: int) -> None:
-        self.path = path
-        self.every = every
-        self.waiting: list[dict] = []
+    def measure(member: int) -> list[str]:
+        """Metrics that are not finite; the point is written when there are none."""
+        path = group.point(member, facts[member]["tokens"])
+        if path.exists():
+            return []
+        weights = {name: _of_member(weight, trainer, member) for name, weight in stacked.items()}
+        began = time.monotonic()
+        values = measured(trainer, weights, member, group.evaluators, path=path.with_suffix(".parquet"))
+        if bad := not_finite(values):
+            return bad
+        if longest:
+            save_file(weights, group.of(member) / "model.safetensors")
+        if group.options.keep == "all":
+            save_file(weights, path.with_suffix(".safetensors"))
+        write_json(path, facts[member] | values | {"evaluation_seconds": time.monotonic() - began})
+        return []
 
-    def add(self, phase: str, step: int, tokens: int, loss: float, rate: float, *, last: bool) -> None:
-        if step % self.every == 0 or last:
-            self.waiting.append({"phase": phase, "step": step, "tokens": tokens, "loss": loss, "learning_rate": rate})
+    for member, bad in group.world.on_main(lambda: [(some, measure(some)) for some in trainer.living]):
+        if bad:
+            trainer.take_out(member)
+            if group.world.main:
+                what = f"{', '.join(bad)} not finite"
+                diverged(group, trainer, member, what, learning_rate=group.runs[member].learning_rate)
 
-    def flush(self) -> None:
-        with self.path.open("a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in self.waiting)
-        self.waiting = []
 
-    def cut(self, phase: str, step: int) -> None:
-        """Forget what `phase` wrote after `step`, and a line that a kill left unfinished."""
-        self.waiting = []
-        if self.path.exists():
-            lines = [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
-            rows = [json.loads(line) for line in lines]
-            kept = [line for line, row in zip(lines, rows, strict=True) if row["phase"] != phase or row["step"] <= step]
-            temporary = self.path.with_suffix(".new")
-            temporary.write_text("".join(kept))
-            temporary.replace(self.path)
+def _of_member(weight: Tensor, trainer: Trainer, member: int) -> Tensor:
+    return weight if trainer.model.members is None else weight[member].contiguous()
+
+
+def _results(group: TrainingGroup, trainer: Trainer) -> GroupResult:
+    """Write `result.json` of every run that reached its end; how all ended."""
+    results, failures = {}, {}
+    for member, run in enumerate(group.runs):
+        folder = group.of(member)
+        if not trainer.alive[member]:
+            if divergence(folder) is None:  # deleted while the group was on its way: its checkpoints still know
+                diverged(group, trainer, member, "in an earlier session", learning_rate=run.learning_rate)
+            failures[run.fingerprint] = divergence(folder) or ""
+            continue
+        points = [json.loads(group.point(member, run.tokens(some)).read_text()) for some in run.scale.budgets_tokens]
+        result = {**run.facts(), "points": points, "torch": torch.__version__, "members": len(group.runs)}
+        (folder / "failed.json").unlink(missing_ok=True)
+        write_json(folder / "result.json", result)
+        results[run.fingerprint] = result
+    return GroupResult(results, failures)
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; it falls with the process, however it ends."""
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise TrainingError(f"{folder}: another process trains this run; wait for it or stop it.") from error
+def _curves(group: TrainingGroup) -> Iterator[None]:
+    """The curves of all members while the training lasts, on the main rank."""
+    with ExitStack() as opened:
+        for member, run in enumerate(group.runs if group.world.main else ()):
+            folder = group.of(member)
+            curve = Curve(folder / "curve.jsonl", sinks=open_sinks(group.options.log, run, folder))
+            opened.callback(curve.close)
+            group.curves.append(curve)
         yield
+
+
+@contextmanager
+def _deterministic(world: World, options: TrainingOptions) -> Iterator[None]:
+    """torch's deterministic algorithms, where they are wanted; a CPU with one thread needs none."""
+    wanted = options.deterministic
+    if wanted is None:
+        wanted = world.device.type == "cpu" and torch.get_num_threads() > 1
+    before = torch.are_deterministic_algorithms_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    if wanted and world.device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS first multiplies
+    torch.use_deterministic_algorithms(wanted)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs a pass over every new tensor
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.utils.deterministic.fill_uninitialized_memory = fill

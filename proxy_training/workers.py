@@ -1,9 +1,10 @@
-"""Worker processes that train runs, one torch thread each, fed by one parent over pipes.
+"""Worker processes that train groups of runs, one torch thread each, fed by one parent over pipes.
 
-Workers are spawned, live as long as there is work (so compiled code is reused) and never outlive it: they stop
-when told (SIGTERM), when their pipe closes, and when their parent disappears, each time with a checkpoint. A
-worker that dies takes only its run with it. SIGINT is the parent's: Ctrl-C in a terminal reaches all of them,
-and only the parent answers.
+Runs, not threads, share the machine: one process a core with one torch thread each is 1.2 to 1.35 x as fast as one
+process with two. On GPUs several processes share a device while their groups fit its memory. Workers are spawned,
+live as long as there is work (so compiled code is reused) and never outlive it: they stop when told (SIGTERM), when
+their pipe closes, and when their parent disappears, each time with a checkpoint. A worker that dies takes only its
+group with it. SIGINT is the parent's: Ctrl-C in a terminal reaches all of them, and only the parent answers.
 """
 
 import ctypes
@@ -12,73 +13,82 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from curate.errors import CurateError
-from curate.progress import Progress, Task
-from curate.proxy_training.evaluate import HeldOutSet
-from curate.proxy_training.run import Run
+from curate.errors import CurateError, TrainingError
+from curate.proxy_training.devices import Place
+from curate.proxy_training.grouping import Group
+from curate.proxy_training.watching import Watcher
 
-REPORT_STEPS = 10  # steps between two messages to the parent
-PATIENCE_SECONDS = 60.0  # for a stopping worker to write its checkpoint
+if TYPE_CHECKING:
+    from curate.proxy_training.one_group import Work
+
+POLL_SECONDS = 1.0
+"""Between looks at the groups' progress files."""
+PATIENCE_SECONDS = 60.0
+"""For a stopping worker to write its checkpoint."""
 
 
 @dataclass
 class _Worker:
-    """A process, its pipe, and what it is doing."""
+    """A process, its pipe, where it computes, and what it is doing."""
 
     process: BaseProcess
     pipe: Connection
-    run: Run | None = None
-    reported_tokens: int = 0
+    place: Place
+    group: Group | None = None
 
 
-def train_runs(
-    runs: Sequence[Run],
-    heldout: Mapping[str, HeldOutSet],
+def train_in_processes(
+    groups: Sequence[Group],
+    work: "Work",
     *,
-    folders: Mapping[str, Path],
-    costs: Mapping[str, float],
-    workers: int,
-    progress: Progress,
-    title: str,
+    places: Sequence[Place],
+    watcher: Watcher,
+    stop: Callable[[], bool] = lambda: False,
 ) -> list[str]:
-    """Train `runs` in order over `workers` processes; returns a sentence for each that failed."""
-    waiting = list(runs)
+    """Train `groups` in order, a process at each of `places`; returns a sentence for each run or group that failed.
+
+    Raises Stopped when `stop` says so, after the workers have saved.
+    """
+    waiting = list(groups)
     failures: list[str] = []
-    total = sum(costs[run.fingerprint] for run in runs)
     crew: list[_Worker] = []
-    with progress.task(title, total=100.0, unit="%") as task:
-        try:
-            while waiting or any(worker.run for worker in crew):
-                crew = [worker for worker in crew if worker.run or worker.process.is_alive()]
-                while waiting and len(crew) < workers and len([w for w in crew if not w.run]) == 0:
-                    crew.append(_hire(heldout))
-                for worker in crew:
-                    if worker.run is None and waiting:
-                        worker.run, worker.reported_tokens = waiting.pop(0), 0
-                        worker.pipe.send((worker.run, folders[worker.run.fingerprint]))
-                busy = [worker for worker in crew if worker.run]
-                for pipe in wait([worker.pipe for worker in busy]):
-                    worker = next(worker for worker in busy if worker.pipe is pipe)
-                    _listen(worker, task=task, progress=progress, share=100.0 / total, costs=costs, failures=failures)
-        finally:
-            _dismiss(crew)
+    try:
+        while waiting or any(worker.group for worker in crew):
+            if stop():
+                from curate.proxy_training.faults import Stopped
+
+                raise Stopped("The ladder was stopped; the same command goes on where it was.")
+            crew = [worker for worker in crew if worker.group or worker.process.is_alive()]
+            while len(crew) < min(len(places), len(waiting) + sum(worker.group is not None for worker in crew)):
+                taken = [worker.place for worker in crew]
+                crew.append(_hire(next(place for place in places if place not in taken), work))
+            for worker in crew:
+                if worker.group is None and waiting:
+                    worker.group = waiting.pop(0)
+                    with suppress(BrokenPipeError):  # it died just now: heard below
+                        worker.pipe.send(worker.group)
+                    watcher.started(worker.group)
+            busy = [worker for worker in crew if worker.group]
+            for pipe in wait([worker.pipe for worker in busy], timeout=POLL_SECONDS):
+                worker = next(worker for worker in busy if worker.pipe is pipe)
+                failures += _listen(worker, watcher)
+            watcher.look()
+    finally:
+        _dismiss(crew)
     return failures
 
 
-def _listen(
-    worker: _Worker, *, task: Task, progress: Progress, share: float, costs: Mapping[str, float], failures: list[str]
-) -> None:
+def _listen(worker: _Worker, watcher: Watcher) -> list[str]:
     """Take one message from a busy worker; a closed pipe means that it died."""
-    run = worker.run
-    assert run is not None
-    percent = share * costs[run.fingerprint]
+    group = worker.group
+    assert group is not None
     try:
         kind, value = worker.pipe.recv()
     except (EOFError, OSError):
@@ -89,36 +99,41 @@ def _listen(
             if code and code < 0
             else f"with exit code {code}"
         )
-        kind, value = "failed", f"the worker process ended {why}; the same command resumes the run"
+        kind, value = "failed", f"the worker process ended {why}; the same command resumes it"
     if kind == "note":
-        progress.note(value)
-    elif kind == "trained":
-        tokens, loss = value
-        task.advance(percent * tokens / run.trained_tokens)
-        worker.reported_tokens += tokens
-        task.describe(f"{run.name}: loss {loss:.3f}")
-    else:
-        task.advance(percent * max(0.0, 1 - worker.reported_tokens / run.trained_tokens))
-        if kind == "failed":
-            failures.append(f"- {run.name} ({run.fingerprint}): {value}")
-        worker.run = None
+        watcher.note(value)
+        return []
+    worker.group = None
+    watcher.ended(group)
+    if kind == "failed":
+        return [failed_group(group, value)]
+    return failed_runs(group, value)
 
 
-def _hire(heldout: Mapping[str, HeldOutSet]) -> _Worker:
+def failed_group(group: Group, why: str) -> str:
+    """A line on a group that did not come to its end."""
+    return f"- {group.name} ({', '.join(run.fingerprint[:12] for run in group.runs)}): {why}"
+
+
+def failed_runs(group: Group, failures: dict[str, str]) -> list[str]:
+    """A line on each run that failed in a group that ended."""
+    names = {run.fingerprint: run.name for run in group.runs}
+    return [f"- {names[run_id]} ({run_id}): {why}" for run_id, why in failures.items()]
+
+
+def _hire(place: Place, work: "Work") -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(
-        target=_work, args=(theirs, dict(heldout), os.getpid()), name="proxy-training", daemon=True
-    )
+    process = context.Process(target=_work, args=(theirs, work, place, os.getpid()), name="proxy-training", daemon=True)
     process.start()
     theirs.close()
-    return _Worker(process, ours)
+    return _Worker(process, ours, place)
 
 
 def _dismiss(crew: Sequence[_Worker]) -> None:
     """End all workers; busy ones save first."""
     for worker in crew:
-        if worker.run and worker.process.is_alive():
+        if worker.group and worker.process.is_alive():
             worker.process.terminate()
         worker.pipe.close()
     for worker in crew:
@@ -128,34 +143,34 @@ def _dismiss(crew: Sequence[_Worker]) -> None:
             worker.process.join()
 
 
-def _work(pipe: Connection, heldout: dict[str, HeldOutSet], parent: int) -> None:
-    """Life of a worker: take a run, train it, say how it went, until the pipe closes."""
+def _work(pipe: Connection, work: "Work", place: Place, parent: int) -> None:
+    """Life of a worker: take a group, train it, say how it went, until the pipe closes."""
     stopping = False
 
     def stop(number: int, frame: object) -> None:
         nonlocal stopping
         stopping = True
 
+    def warn(text: str) -> None:
+        with suppress(BrokenPipeError):  # the parent is gone: the next step notices and saves
+            pipe.send(("note", text))
+
     signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _keep_freed_memory()
-    import torch
+    for ignored in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):  # the parent's, who may send a SIGTERM
+        signal.signal(ignored, signal.SIG_IGN)
+    world = settle_in(place)
 
-    from curate.proxy_training.train import Stopped, Watch, train_run
+    from curate.proxy_training.faults import Stopped
+    from curate.proxy_training.one_group import train_recorded
 
-    torch.set_num_threads(1)
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone: so are we
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError), world:  # the parent is gone: so are we
         while not stopping:
-            run, folder = pipe.recv()
-            reporter = _Reporter(pipe)
-            watch = Watch(
-                advanced=reporter.advanced,
-                stop=lambda: stopping or os.getppid() != parent,
-                warn=lambda text: pipe.send(("note", text)),
-            )
+            group = pipe.recv()
             try:
-                train_run(run, heldout, folder=folder, watch=watch)
-                pipe.send(("done", None))
+                failures = train_recorded(
+                    group, work, world=world, stop=lambda: stopping or os.getppid() != parent, warn=warn
+                )
+                pipe.send(("done", failures))
             except Stopped:
                 return
             except CurateError as error:
@@ -166,24 +181,20 @@ def _work(pipe: Connection, heldout: dict[str, HeldOutSet], parent: int) -> None
                 pipe.send(("failed", f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
 
 
-class _Reporter:
-    """Tells the parent how far a run is, every few steps."""
+def settle_in(place: Place):  # type: ignore[no-untyped-def]  # a World, whose module loads torch
+    """Make this process a good worker at `place`, before torch computes; returns its world of one."""
+    if place.gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
+    keep_freed_memory()
+    import torch
 
-    def __init__(self, pipe: Connection) -> None:
-        self.pipe = pipe
-        self.steps = self.tokens = 0
+    from curate.proxy_training.world import world_from_environment
 
-    def advanced(self, tokens: int, loss: float) -> None:
-        """One step is done."""
-        self.steps += 1
-        self.tokens += tokens
-        if self.steps % REPORT_STEPS == 0:
-            with suppress(BrokenPipeError):  # the parent is gone: the next step notices and saves
-                self.pipe.send(("trained", (self.tokens, loss)))
-            self.tokens = 0
+    torch.set_num_threads(1)
+    return world_from_environment(device="cpu" if place.gpu is None else "cuda", environment={})
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Tell glibc to keep freed blocks: it else returns every activation above 128 kB to the system and pays
     page faults to get it back (10 to 15% of an eager step). Elsewhere nothing happens."""
     if sys.platform == "linux":
@@ -193,28 +204,16 @@ def _keep_freed_memory() -> None:
             mallopt(ctypes.c_int(-1), ctypes.c_int(2**31 - 1))  # M_TRIM_THRESHOLD
 
 
-def compile_problem() -> str | None:
-    """Compile a tiny function in a process of its own; what went wrong in one line, or None."""
+def ask_child(question: Callable[[Connection], None]) -> object:
+    """What `question` sends from a process of its own, so that torch never loads in this one. Raises TrainingError."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_try_compile, args=(theirs,), daemon=True)
+    process = context.Process(target=question, args=(theirs,), daemon=True)
     process.start()
     theirs.close()
     try:
         return ours.recv()
     except EOFError:
-        return "the compiling process ended without an answer"
+        raise TrainingError("A process that looked at this machine's devices ended without an answer.") from None
     finally:
         process.join()
-
-
-def _try_compile(pipe: Connection) -> None:
-    import torch
-
-    torch.set_num_threads(1)
-    try:
-        compiled = torch.compile(lambda x: (x * 2).sin().sum())
-        compiled(torch.ones(64, requires_grad=True)).backward()
-        pipe.send(None)
-    except Exception as error:  # any failure means: no compilation here
-        pipe.send((str(error).strip().splitlines() or [type(error).__name__])[0][:200])

@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from curate.errors import CurateError
 
@@ -15,11 +16,12 @@ Commands = argparse._SubParsersAction
 """What `add_subparsers` gives: each command adds itself."""
 
 
-def command(commands: Commands, name: str, what: str, more: str, *examples: str) -> argparse.ArgumentParser:
-    """A command that explains itself at greater length, with examples."""
+def command(commands: Commands, name: str, what: str | None, more: str, *examples: str) -> argparse.ArgumentParser:
+    """A command that explains itself at greater length, with examples; without `what` no list of commands has it."""
+    listed: dict[str, Any] = {} if what is None else {"help": what}
     return commands.add_parser(
         name,
-        help=what,
+        **listed,
         description=more,
         epilog="examples:\n" + "\n".join(f"  {line}" for line in examples),
         formatter_class=_Help,

@@ -48,6 +48,7 @@ def _study(options: argparse.Namespace) -> int:
                 progress=progress,
                 verify=options.verify,
                 listener=listener,
+                ray=options.ray,
             )
         finally:
             executor.close()

@@ -1,21 +1,28 @@
 import json
+import multiprocessing
+import resource
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from curate.errors import TrainingError
-from curate.proxy_training.checkpoints import newest_checkpoint, remove_phase, save_checkpoint
+from curate.proxy_training.checkpoints import SafetensorsCheckpoints
 
 FACTS = {"run": "r", "procedure": "p"}
 
 
 def save(folder: Path, step: int, *, phase: str = "trunk") -> None:
-    save_checkpoint(folder, phase=phase, step=step, tensors={"w": torch.full((1000,), float(step))}, facts=FACTS)
+    tensors = {"w": torch.full((1000,), float(step))}
+    SafetensorsCheckpoints(folder).save(phase=phase, step=step, tensors=tensors, facts=FACTS)
 
 
 def newest(folder: Path, warnings: list[str], **facts: str) -> tuple[int, dict[str, torch.Tensor]] | None:
-    return newest_checkpoint(folder, phase="trunk", facts=FACTS | facts, warn=warnings.append)
+    template = {"w": torch.zeros(1000)}
+    store = SafetensorsCheckpoints(folder)
+    return store.newest(phase="trunk", facts=FACTS | facts, template=template, warn=warnings.append)
 
 
 def test_the_newest_is_read_and_two_of_a_phase_are_kept(tmp_path: Path) -> None:
@@ -33,8 +40,45 @@ def test_the_newest_is_read_and_two_of_a_phase_are_kept(tmp_path: Path) -> None:
         "trunk-000000002.json",
         "trunk-000000010.json",
     ]
-    remove_phase(tmp_path, "trunk")
+    SafetensorsCheckpoints(tmp_path).remove("trunk")
     assert newest(tmp_path, warnings) is None
+
+
+def test_as_many_of_a_phase_are_kept_as_the_policy_says(tmp_path: Path) -> None:
+    for step in range(1, 7):
+        store = SafetensorsCheckpoints(tmp_path, keep=4)
+        store.save(phase="trunk", step=step, tensors={"w": torch.zeros(1)}, facts=FACTS)
+    assert len(list(tmp_path.glob("*.safetensors"))) == len(list(tmp_path.glob("*.json"))) == 4
+
+
+def fill_the_disk(limit: int) -> None:
+    """No file of this process may grow beyond `limit` bytes: writing fails as on a full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+
+def save_on_a_full_disk(folder: Path, said: Any) -> None:
+    fill_the_disk(100_000)
+    try:
+        tensors = {"w": torch.zeros(1_000_000)}
+        SafetensorsCheckpoints(folder).save(phase="trunk", step=2, tensors=tensors, facts=FACTS)
+    except TrainingError as error:
+        said.put(str(error))
+
+
+def test_a_full_disk_is_a_sentence_and_the_checkpoint_before_it_stays(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    context = multiprocessing.get_context("fork")
+    said = context.SimpleQueue()
+    process = context.Process(target=save_on_a_full_disk, args=(tmp_path, said))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    assert "No room on the disk for checkpoint trunk-000000002.safetensors" in said.get()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["trunk-000000001.json", "trunk-000000001.safetensors"]
+    found = newest(tmp_path, [])
+    assert found is not None
+    assert found[0] == 1
 
 
 HARMS = {
@@ -89,5 +133,5 @@ def test_what_a_kill_left_half_written_does_not_count(tmp_path: Path) -> None:
     found = newest(tmp_path, [])
     assert found is not None
     assert found[0] == 1
-    remove_phase(tmp_path, "trunk")
+    SafetensorsCheckpoints(tmp_path).remove("trunk")
     assert list(tmp_path.iterdir()) == []

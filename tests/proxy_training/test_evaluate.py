@@ -50,6 +50,20 @@ def test_the_batch_does_not_change_the_result(world: Path) -> None:
     assert max(values) - min(values) < 1e-6
 
 
+def test_a_set_measures_a_model_whatever_it_was_trained_in(world: Path) -> None:
+    heldout = load(world)
+    model = Proxy(ModelShape(300, 32, 2, 2, 64, 32)).initialise(0)
+    expected = score(model.token_nats, heldout)
+    model.bf16 = True
+    (row,) = heldout.measure(model)
+    assert (row.metric, row.value, row.error) == ("bits_per_byte/x", expected.bits_per_byte, expected.error)
+    assert (row.items, row.lower_is_better, row.chance) == (len(heldout.document_bytes), True, None)
+    assert row.item_values is not None
+    assert row.item_weights is not None
+    assert row.item_values.sum() / row.item_weights.sum() == pytest.approx(row.value)
+    assert model.bf16
+
+
 def test_every_token_of_text_is_a_target_once_and_end_of_text_never(world: Path) -> None:
     heldout = load(world)
     tokenizer = load_tokenizer(world / "tokenizer.json")

@@ -1,14 +1,28 @@
 import pytest
 from pydantic import ValidationError
 
-from curate.proxy_training.procedure import Procedure, scheduled_learning_rate, settle_precision
+from curate.proxy_training.ladder_file import load_ladder
+from curate.proxy_training.procedure import Procedure, Size, Tuned, settle_precision
 
 BASE = Procedure(tokenizer="t", sequence_length=256, precision="fp32", compile="eager")
+TUNED = Tuned(
+    ladder="demo", rungs=("a",), seeds=(0, 1), mixture="m", evaluation="e", procedure="p", date="2026-01-01"
+)  # fmt: skip
+OTHERS = {
+    "precision": "bf16",
+    "compile": "blocks",
+    "schedule": "cosine",
+    "decay_shape": "one_minus_sqrt",
+    "parametrisation": "mup",
+    "model_size": "non_embedding",
+    "qk_norm": "none",
+    "norm": "layer",
+}
 
 
 def changed(field: str) -> Procedure:
     value = getattr(BASE, field)
-    other = {"precision": "bf16", "compile": "blocks"}.get(field)
+    other = OTHERS.get(field)
     if other is None:
         if isinstance(value, bool):
             other = not value
@@ -19,9 +33,14 @@ def changed(field: str) -> Procedure:
     return BASE.model_copy(update={field: other})
 
 
-@pytest.mark.parametrize("field", sorted(Procedure.model_fields))
-def test_every_field_is_in_the_fingerprint(field: str) -> None:
+@pytest.mark.parametrize("field", sorted(set(Procedure.model_fields) - {"tuned"}))
+def test_every_field_that_can_change_a_loss_is_in_the_fingerprint(field: str) -> None:
     assert changed(field).fingerprint() != BASE.fingerprint()
+
+
+def test_where_constants_come_from_changes_no_fingerprint() -> None:
+    """Two ladders of equal constants measure alike, whoever tuned them and on which day."""
+    assert BASE.model_copy(update={"tuned": TUNED}).fingerprint() == BASE.fingerprint()
 
 
 def test_equal_procedures_have_equal_fingerprints_and_cannot_change() -> None:
@@ -31,40 +50,37 @@ def test_equal_procedures_have_equal_fingerprints_and_cannot_change() -> None:
         BASE.beta1 = 0.5  # type: ignore[misc]
 
 
-def test_the_rules_give_the_rates_and_batches_that_datadecide_ran() -> None:
-    """Its 4M (3.7M parameters), 150M (151.9M) and 1B (1,176.8M) rows: learning rates 1.4e-2, 4.2e-3, 2.1e-3."""
-    for params, rate in ((3.7e6, 1.4e-2), (151.9e6, 4.2e-3), (1176.8e6, 2.1e-3)):
-        batch = round(160 * 2048 * (params / 108e6) ** (2 / 3))
-        assert BASE.learning_rate(int(params), batch_tokens=batch) == pytest.approx(rate, rel=0.04)
-    rules = BASE.model_copy(update={"sequence_length": 2048, "batch_tokens_max": 2**30})
-    assert rules.batch_sequences(int(151.9e6)) == pytest.approx(192, rel=0.05)
-    assert rules.batch_sequences(108_000_000) == 160
+@pytest.mark.parametrize(
+    ("ladder", "scale", "batch_tokens", "rate", "warmup"),
+    [
+        ("demo", "0.06M", 1024, 0.02, 20),
+        ("demo", "0.5M", 1024, 0.00897, 29),
+        ("laptop", "0.25M", 2048, 0.02, 20),
+        ("laptop", "4M", 2048, 0.00323, 37),
+    ],
+)
+def test_the_shipped_ladders_get_the_measured_rates(
+    ladder: str, scale: str, batch_tokens: int, rate: float, warmup: int
+) -> None:
+    file = load_ladder(ladder)
+    procedure = Procedure(
+        **file.procedure.model_dump(),
+        tokenizer="t",
+        sequence_length=file.sequence_length,
+        precision="fp32",
+        compile="eager",
+    )
+    one = file.scale(scale)
+    shape = one.shape(procedure, vocab_size=file.vocab_size, sequence_length=file.sequence_length)
+    size = Size(shape.params, shape.params_non_embedding, one.budgets_tokens)
+    assert procedure.batch_sequences(size) * file.sequence_length == batch_tokens
+    assert procedure.learning_rate(size, batch_tokens=batch_tokens) == pytest.approx(rate, rel=0.01)
+    assert procedure.warmup_steps(size, batch_tokens=batch_tokens) == warmup
 
 
-def test_a_quarter_of_the_batch_halves_the_learning_rate() -> None:
-    whole, quarter = (BASE.learning_rate(10**8, batch_tokens=batch) for batch in (262_144, 65_536))
-    assert quarter == pytest.approx(whole / 2)
-
-
-def test_the_smallest_models_stay_within_the_bounds() -> None:
-    assert BASE.learning_rate(1000, batch_tokens=1024) == BASE.learning_rate_max
-    assert BASE.batch_sequences(1000) * 256 == BASE.batch_tokens_min
-    assert BASE.warmup_steps(10**9, batch_tokens=2000, smallest_budget_tokens=200_000) == 10
-    assert BASE.warmup_steps(6000, batch_tokens=2000, smallest_budget_tokens=200_000) == 3
-    assert BASE.warmup_steps(10, batch_tokens=2000, smallest_budget_tokens=200_000) == 1
-
-
-def test_the_schedule_rises_stays_and_falls_linearly() -> None:
-    start = BASE.decay_start(100)
-    assert start == 80
-    trunk = [scheduled_learning_rate(step, peak=1.0, warmup_steps=4) for step in range(100)]
-    branch = [scheduled_learning_rate(step, peak=1.0, warmup_steps=4, decay=(start, 100)) for step in range(100)]
-    assert trunk[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    assert set(trunk[4:]) == {1.0}
-    assert branch[:80] == trunk[:80]
-    falls = [a - b for a, b in zip(branch[79:], [*branch[80:], 0.0], strict=True)]
-    assert falls == pytest.approx([1 / 21] * 21)
-    assert all(rate > 0 for rate in branch)
+def test_under_cosine_budgets_share_no_trunk() -> None:
+    assert BASE.decay_start(100) == 80
+    assert BASE.model_copy(update={"schedule": "cosine"}).decay_start(100) == 0
 
 
 def test_precision_is_settled_by_the_machine_not_by_a_timing() -> None:

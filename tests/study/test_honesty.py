@@ -119,7 +119,9 @@ def test_a_wrong_study_is_refused_before_any_work(tmp_path: Path, line: str, fie
 def test_held_out_text_that_is_not_there_is_a_sentence_or_nothing(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": ["1"], "text": ["text"]}), tmp_path / "data.parquet")
     pq.write_table(pa.table({"id": ["1"]}), tmp_path / "none.parquet")
-    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "empty.parquet")
-    assert contamination({"d": [tmp_path / "data.parquet"]}, {"h": tmp_path / "empty.parquet"}) == {("d", "h"): 0.0}
+    measured = {"h": ["the words of a text that is long enough to be looked for, and nothing else"], "none": []}
+    assert not any(
+        row.found for row in contamination({"d": [tmp_path / "data.parquet"]}, measured, folder=tmp_path / "sets")
+    )
     with pytest.raises(InputError, match=r"none\.parquet"):
-        contamination({"d": [tmp_path / "data.parquet"]}, {"h": tmp_path / "none.parquet"})
+        contamination({"d": [tmp_path / "none.parquet"]}, measured, folder=tmp_path / "sets")

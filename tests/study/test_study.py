@@ -88,15 +88,22 @@ def test_a_second_run_trains_nothing(result: StudyResult, folder: Path) -> None:
 
 
 def test_contamination_is_found(tmp_path: Path) -> None:
-    held = heldout()["prose"]
-    copied = pq.read_table(held, columns=["id", "text"])
-    pq.write_table(copied.slice(0, max(1, copied.num_rows // 2)), tmp_path / "leaky.parquet")
+    held = pq.read_table(heldout()["prose"], columns=["text"])["text"].to_pylist()
+    half = [f"Read on: {text}" for text in held[: len(held) // 2]]
+    ids = [f"leaky-{number}" for number in range(len(half))]
+    pq.write_table(pa.table({"id": ids, "text": half}), tmp_path / "leaky.parquet")
     pq.write_table(pa.table({"id": ["x"], "text": ["nothing of the kind " * 20]}), tmp_path / "clean.parquet")
-    shares = contamination(
-        {"leaky": [tmp_path / "leaky.parquet"], "clean": [tmp_path / "clean.parquet"]}, {"prose": held}
-    )
-    assert shares["clean", "prose"] == 0
-    assert 0.2 < shares["leaky", "prose"] < 0.9
+    parts = {"leaky": [tmp_path / "leaky.parquet"], "clean": [tmp_path / "clean.parquet"]}
+    excerpts = [text[:1000] for text in held]
+    rows = {
+        (row.dataset, row.heldout): row
+        for row in contamination(parts, {"prose": excerpts, "short": ["a b c"]}, folder=tmp_path / "sets")
+    }
+    assert rows["clean", "prose"].share == rows["clean", "short"].share == 0
+    assert rows["leaky", "prose"].texts == len(held)
+    assert rows["leaky", "prose"].found == len(half)
+    assert rows["leaky", "prose"].examples[0] == ("0", "leaky-0")
+    assert rows["leaky", "short"].texts == 0
 
 
 @pytest.mark.parametrize(

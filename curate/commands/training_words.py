@@ -1,0 +1,196 @@
+"""`curate train status`, `curate train tune` and `curate train launch`."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curate.commands.options import Commands, command, place, show
+from curate.commands.watching import watched, watching_options
+
+if TYPE_CHECKING:
+    from curate.proxy_training.expand import LearningRates
+    from curate.proxy_training.ladder_file import Ladder
+
+WATCH_SECONDS = 2.0
+LINES_SECONDS = 30.0
+"""Between lines of `--watch` over a pipe."""
+
+
+def add(commands: Commands) -> None:
+    """Define the words."""
+    status = command(
+        commands,
+        "train status",
+        None,
+        "A row a rung and dataset: runs done, running, failed and waiting, the budget that is measured, the last loss, "
+        "tokens a second and the time left; from the files in the work folder, so also while another process trains.",
+        "curate train status",
+        "curate train status /shared/work --watch",
+        "curate train status --json",
+    )
+    status.add_argument("work", nargs="?", default="curate-work", help="the work folder (default curate-work)")
+    status.add_argument("--json", action="store_true", help="as JSON, a row a run")
+    status.add_argument("--watch", action="store_true", help="go on until nothing is running")
+    status.set_defaults(command=_status)
+
+    tune = command(
+        commands,
+        "train tune",
+        None,
+        "Sweeps learning rate and batch on the smallest rungs of a study's ladder, on a neutral mixture of its "
+        "datasets, and writes the ladder with the constants found; name that file as the study's ladder.",
+        "curate train tune study.yaml",
+        "curate train tune study.yaml --rungs 3 --seeds 3",
+    )
+    tune.add_argument("study", type=Path, metavar="STUDY.yaml")
+    tune.add_argument("--ladder", default=None, help="another ladder than the study names")
+    tune.add_argument("--rungs", type=int, default=2, help="how many of the smallest rungs (default 2)")
+    tune.add_argument("--seeds", type=int, default=2, help="runs of each point of a sweep (default 2)")
+    tune.add_argument("--rates-only", action="store_true", help="leave the batches as the rule has them")
+    tune.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: GPUs if there are any"
+    )
+    tune.add_argument("--work", type=place, default=Path("curate-work"), help="work folder (default curate-work)")
+    tune.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    watching_options(tune)
+    tune.set_defaults(command=_tune)
+
+    launch = command(
+        commands,
+        "train launch",
+        None,
+        "Writes what starts the training of one rung elsewhere: a torchrun command, a Slurm script, or the arguments "
+        "of Megatron-LM, open_lm or DCLM where the originals used them; says what the target does otherwise than ours.",
+        "curate train launch open_sci_ref --rung 1.3B --for slurm --out jobs",
+        "curate train launch dclm --rung 1B-1x --for open_lm",
+    )
+    launch.add_argument("ladder", help="a ladder's name or YAML file")
+    launch.add_argument("--rung", required=True, help="the scale to train")
+    launch.add_argument("--for", required=True, dest="target", choices=TARGETS, help="what is to run it")
+    launch.add_argument("--budget", type=int, default=None, metavar="TOKENS", help="of the rung (default: its longest)")
+    launch.add_argument("--seed", type=int, default=0, help="of the run, where the target takes one (default 0)")
+    launch.add_argument("--runs", type=int, default=1, help="datasets x seeds, for a job array (default 1)")
+    launch.add_argument("--study", default="study.yaml", help="the study's file, as the job names it")
+    launch.add_argument("--work", default="curate-work", help="the work folder, as the job names it")
+    launch.add_argument(
+        "--out", type=Path, default=None, metavar="FOLDER", help="write the files there (default: print)"
+    )
+    launch.set_defaults(command=_launch)
+
+
+TARGETS = ("torchrun", "slurm", "megatron", "open_lm", "dclm")
+
+
+def ladder_of(
+    name: str, ladder: str | None, work: Path
+) -> "tuple[Ladder, dict[str, int | None] | None, LearningRates | None]":
+    """The ladder of a study's file, its datasets with their tokens where they are packed already, and the learning
+    rates that it trains besides; or a ladder alone."""
+    from curate.proxy_training.ladder_file import load_ladder
+    from curate.study_file import load_study
+    from curate.yamlfile import load_yaml
+
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml") or "datasets" not in (load_yaml(path).data or {}):
+        return load_ladder(name), None, None
+    study = load_study(path, ladder=ladder)
+    known = _packed_tokens(work)
+    return study.its_ladder(), {dataset: known.get(dataset) for dataset in study.order}, study.learning_rates
+
+
+def _packed_tokens(work: Path) -> dict[str, int]:
+    """Tokens of the datasets that a work folder holds, by the name under which they were packed."""
+    facts = [json.loads(path.read_text()) for path in sorted((work / "tokens").glob("*/tokens.json"))]
+    return {fact["name"]: fact["tokens"] for fact in facts}
+
+
+def _status(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from curate.proxy_training.standing import standing
+    from curate.report.training_view import standing_line, standing_screen
+
+    out = Path(options.work) / "ladder"
+    now = standing(out)
+    if options.watch:
+        console, told = Console(), 0.0
+        while now.count("running"):
+            if console.is_terminal:
+                console.clear()
+                console.print(standing_screen(now))
+            elif time.monotonic() - told > LINES_SECONDS:
+                told = time.monotonic()
+                print(standing_line(now), flush=True)
+            time.sleep(WATCH_SECONDS)
+            now = standing(out)
+    if options.json:
+        json.dump(now.to_dict(), sys.stdout, indent=1)
+        print()
+    else:
+        show(standing_screen(now))
+    return 0
+
+
+def _tune(options: argparse.Namespace) -> int:
+    from curate.engine.executors import executor_for
+    from curate.preparation import prepare_study
+    from curate.proxy_training.ladder import ready
+    from curate.proxy_training.tuning import tune
+    from curate.study_file import load_study
+
+    study = load_study(options.study, ladder=options.ladder)
+    with watched(options) as (progress, listener):
+        executor = executor_for(options.workers)
+        try:
+            prepared = prepare_study(study, work=options.work, executor=executor, progress=progress, listener=listener)
+        finally:
+            executor.close()
+        training = ready(
+            datasets=prepared.tokenized,
+            heldout=study.heldout,
+            ladder=prepared.ladder,
+            out=options.work / "ladder",
+            device=options.device,
+            progress=progress,
+        )
+        found = tune(
+            training,
+            rungs=options.rungs,
+            seeds=options.seeds,
+            batches=not options.rates_only,
+            workers=options.workers,
+            progress=progress,
+        )
+    for line in found.sentences():
+        print(line)
+    return 0
+
+
+def _launch(options: argparse.Namespace) -> int:
+    from curate.proxy_training.ladder_file import load_ladder
+    from curate.proxy_training.launch import export
+
+    made = export(
+        load_ladder(options.ladder),
+        options.rung,
+        options.target,
+        budget_tokens=options.budget,
+        seed=options.seed,
+        runs=options.runs,
+        study=options.study,
+        work=options.work,
+    )
+    for name, text in made.files.items():
+        if options.out is None:
+            print(f"# {name}\n{text}" if len(made.files) > 1 else text, end="")
+        else:
+            options.out.mkdir(parents=True, exist_ok=True)
+            (options.out / name).write_text(text, encoding="utf-8")
+            print(options.out / name)
+    for difference in made.differences:
+        print(f"differs: {difference}", file=sys.stderr)
+    return 0

@@ -1,0 +1,210 @@
+"""What a study needs before it trains: datasets made, one tokenizer, tokens packed, held-out text checked.
+
+Each part is made once and found again by its fingerprint. Processes that share a work folder (`--part`, torchrun)
+prepare one after another: the first does the work, the others find it done.
+"""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curate.comparator.verdict import Check
+from curate.engine.executors import NOBODY, Executor, Listener
+from curate.engine.run import Dataset, Engine
+from curate.errors import InputError, MismatchError, RecipeError, StageError
+from curate.fingerprints import file_fingerprint, fingerprint, write_json
+from curate.progress import Progress
+from curate.proxy_training.ladder_file import Ladder
+from curate.proxy_training.packing import TokenizedDataset, open_packed, pack_dataset
+from curate.storage import is_remote, redacted
+from curate.study_file import Study
+
+if TYPE_CHECKING:
+    from curate.heldout import Held
+
+TOKENIZER_BYTES = 1_500_000
+"""Bytes of text that each dataset gives to the tokenizer's neutral mixture."""
+CONTAMINATED = 0.02
+"""Share of what is measured that stands in a dataset, above which the verdict warns."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that training and its report need of a study's datasets."""
+
+    ladder: Ladder
+    tokenizer: Path
+    datasets: dict[str, Dataset]
+    """Those that recipes made."""
+    tokenized: dict[str, TokenizedDataset]
+    """All, in the study's order."""
+    leaks: tuple[Check, ...]
+    """Datasets that hold held-out text."""
+
+
+def prepare_study(
+    study: Study,
+    *,
+    work: Path,
+    executor: Executor,
+    progress: Progress,
+    verify: bool = False,
+    listener: Listener = NOBODY,
+) -> Prepared:
+    """Make what is not there yet. Raises a CurateError that names what failed; what was finished stays."""
+    if is_remote(work):
+        raise StageError(
+            f"{redacted(work)}: a study trains on this machine and needs a work folder on its disk; name one with "
+            "--work. Its recipes may read and write URLs."
+        )
+    ladder = study.its_ladder()
+    with _one_at_a_time(work / "studies" / study.name / "preparing.lock", progress):
+        engine = Engine(work, executor, verify=verify, listener=listener)
+        datasets = {name: engine.run(recipe) for name, recipe in study.recipes.items()}
+        executor.close()  # training wants the cores and the memory that the curation's workers hold
+        parts = {name: dataset.parts for name, dataset in datasets.items()} | {
+            name: list(files) for name, files in study.texts.items()
+        }
+        prints = {name: dataset.fingerprint for name, dataset in datasets.items()} | {
+            name: fingerprint([engine.memory.of(file) for file in files]) for name, files in study.texts.items()
+        }
+        tokenizer = _tokenizer(study, parts, prints, ladder, work, progress)
+        tokenized = _packed(study, parts, prints, tokenizer, work, progress)
+        leaks = _contamination(parts, prints, study, ladder, work, progress)
+        engine.memory.save()
+    return Prepared(ladder, tokenizer, datasets, tokenized, tuple(leaks))
+
+
+@contextmanager
+def _one_at_a_time(lock: Path, progress: Progress) -> Iterator[None]:
+    """Hold `lock`; it falls with the process, however it ends."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.note("Another process prepares this study: waiting for it.")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _tokenizer(
+    study: Study, parts: dict[str, list[Path]], prints: dict[str, str], ladder: Ladder, work: Path, progress: Progress
+) -> Path:
+    """The study's tokenizer: its own, the ladder's, or one trained once on equal bytes of each dataset."""
+    from curate.proxy_training.tokenizer import train_tokenizer
+
+    if study.tokenizer is not None:
+        if not study.tokenizer.is_file():
+            raise RecipeError(f"{study.path}: no tokenizer at {study.tokenizer}.")
+        return study.tokenizer
+    if ladder.tokenizer is not None:
+        if not Path(ladder.tokenizer).is_file():
+            raise RecipeError(
+                f"{study.path}: ladder {ladder.name!r} wants the tokenizer {ladder.tokenizer}; name its tokenizer.json "
+                "with `tokenizer:` in the study."
+            )
+        return Path(ladder.tokenizer)
+    identity = fingerprint([sorted(prints.values()), ladder.vocab_size, TOKENIZER_BYTES])
+    path = work / "tokenizers" / f"{identity[:16]}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with progress.task("train tokenizer", total=1) as task:
+            fresh = path.with_suffix(".partial")
+            train_tokenizer(_mixture(parts, prints), vocab_size=ladder.vocab_size, path=fresh)
+            fresh.replace(path)
+            task.advance(1)
+    return path
+
+
+def _mixture(parts: dict[str, list[Path]], prints: dict[str, str]) -> Iterator[str]:
+    """About TOKENIZER_BYTES of each dataset, documents chosen by the hash of their id; the same for any order."""
+    from curate.kernels.hashing import hash_strings
+
+    for name in sorted(parts, key=lambda name: prints[name]):
+        columns = [pq.read_table(path, columns=["id", "text"]) for path in parts[name]]
+        if not columns:
+            raise InputError(f"The dataset {name!r} is empty: its recipe dropped every document (see its funnel).")
+        table = pa.concat_tables(columns)
+        order = np.argsort(hash_strings(table.column("id").combine_chunks()), kind="stable")
+        sizes = pc.fill_null(pc.binary_length(table.column("text")), 0).to_numpy()[order]
+        chosen = order[: int(np.searchsorted(np.cumsum(sizes), TOKENIZER_BYTES)) + 1]
+        yield from (text or "" for text in table.column("text").take(pa.array(chosen)).to_pylist())
+
+
+def _packed(
+    study: Study, parts: dict[str, list[Path]], prints: dict[str, str], tokenizer: Path, work: Path, progress: Progress
+) -> dict[str, TokenizedDataset]:
+    identity = file_fingerprint(tokenizer)
+    tokenized: dict[str, TokenizedDataset] = {}
+    for name in study.order:
+        if name in study.tokens:
+            tokenized[name] = replace(open_packed(study.tokens[name]), name=name)
+            if tokenized[name].tokenizer_fingerprint != identity:
+                raise MismatchError(
+                    f"{study.path}, datasets.{name}: the tokens in {study.tokens[name]} were made with another "
+                    f"tokenizer than {tokenizer}; pack the dataset again with this one."
+                )
+            continue
+        out = work / "tokens" / f"{prints[name][:16]}-{identity[:16]}"
+        packed = pack_dataset(
+            parts[name], name=name, fingerprint=prints[name], tokenizer=tokenizer, out=out, seed=0, progress=progress
+        )
+        tokenized[name] = replace(packed, name=name)
+    return tokenized
+
+
+def _contamination(
+    parts: dict[str, list[Path]], prints: dict[str, str], study: Study, ladder: Ladder, work: Path, progress: Progress
+) -> list[Check]:
+    """A check for each dataset that holds more than CONTAMINATED of what it is measured on."""
+    from curate.heldout import FOUND, NGRAM, Held, contamination
+
+    measured = _measured_texts(study, ladder)
+    identity = fingerprint([sorted(prints.items()), measured, NGRAM, FOUND])
+    path = work / "contamination" / f"{identity[:16]}.json"
+    if path.exists():
+        rows = [Held(**row) for row in json.loads(path.read_text())]
+    else:
+        with progress.task("check held-out text", total=1) as task:
+            rows = contamination(parts, measured, folder=work / "contamination")
+            task.advance(1)
+        write_json(path, [asdict(row) for row in rows])
+    unchecked = {row.heldout: len(measured[row.heldout]) for row in rows if not row.texts}
+    for name, texts in unchecked.items():
+        progress.note(f"{name}: none of its {texts} texts is long enough to be looked for in the datasets.")
+    return [_leak(row) for row in rows if row.share > CONTAMINATED]
+
+
+def _measured_texts(study: Study, ladder: Ladder) -> dict[str, list[str]]:
+    """What every model is measured on: the excerpts of the held-out sets, the items of the tasks."""
+    from curate.proxy_training.evaluate import heldout_excerpts, task_texts
+
+    size = ladder.evaluation
+    excerpts = {
+        name: heldout_excerpts(
+            name, [file], bytes_per_set=size.bytes_per_set, bytes_per_document=size.bytes_per_document
+        )
+        for name, file in study.heldout.items()
+    }
+    return excerpts | task_texts(study.evaluate)
+
+
+def _leak(held: "Held") -> Check:
+    where = "; ".join(f"text {text} in document {document}" for text, document in held.examples)
+    return Check(
+        name="contamination",
+        severity="severe" if held.share > 10 * CONTAMINATED else "warning",
+        message=f"{held.dataset} holds {held.found} of the {held.texts} texts of {held.heldout} ({held.share:.1%}): "
+        f"{where}.",
+        remedy="Take these documents out (the step `decontaminate` does), or measure on other text.",
+    )

@@ -1,0 +1,248 @@
+"""The file of a study: datasets, ladder, held-out text. What is wrong in it is said by file and line, before any work.
+
+datasets: {raw: raw.yaml, theirs: {parquet: "theirs/*.parquet"}, packed: {tokens: tokens/}}
+ladder: laptop
+seeds: {small: 3, top: 1}                        # or one number; a rung's own name, too
+learning_rates: {factors: [1/3, 3], on: 2}       # or [1/3, 1, 3]: on the two smallest rungs
+heldout: {wiki: wiki.parquet, code: code.parquet}
+evaluate: [arc_easy, {task: mine, file: mine.jsonl}]
+keep: all                                        # cooled-down weights of all branches
+log: [tensorboard]
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import Field as Given
+
+from curate.engine.recipe import Recipe, load_recipe
+from curate.engine.strangers import check_inside, check_named
+from curate.errors import InputError, MeasurementError, RecipeError
+from curate.proxy_training.expand import Factor, LearningRates, rungs_of, with_seeds
+from curate.proxy_training.ladder_file import Ladder, load_ladder
+from curate.yamlfile import NAME_RULE, Field, YamlFile, is_name, load_yaml
+
+Logger = Literal["tensorboard", "wandb"]
+Count = Annotated[int, Given(ge=1)]
+
+
+class _Texts(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    parquet: str | list[str]
+
+
+class _Tokens(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    tokens: str
+
+
+class _Compare(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    metric: str = "bits_per_byte"
+    at: list[Annotated[float, Given(gt=0, allow_inf_nan=False)]] = []
+    law: str = "power"
+    bootstraps: Annotated[int, Given(ge=100)] = 1000
+    seed: int = 0
+
+
+class _StudyFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    datasets: dict[str, str | _Texts | _Tokens]
+    ladder: str
+    seeds: Count | dict[str, Count] | None = None
+    learning_rates: LearningRates | list[Factor] | None = None
+    tokenizer: str | None = None
+    heldout: dict[str, str]
+    evaluate: list[str | dict[str, Any]] = []
+    keep: Literal["longest", "all"] = "longest"
+    log: list[Logger] = []
+    compare: _Compare = _Compare()
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that passed validation."""
+
+    name: str
+    path: Path
+    recipes: dict[str, Recipe]
+    """Datasets that recipes make."""
+    texts: dict[str, tuple[Path, ...]]
+    """Datasets that are there as Parquet files."""
+    tokens: dict[str, Path]
+    """Datasets that are there as packed tokens."""
+    order: tuple[str, ...]
+    """All datasets as the file names them."""
+    ladder: str
+    seeds: int | dict[str, int] | None
+    """For every rung, or by rung; None leaves them to the ladder."""
+    learning_rates: LearningRates | None
+    """Multiples of the tuned learning rate that the small rungs are trained at besides it."""
+    tokenizer: Path | None
+    heldout: dict[str, Path]
+    evaluate: tuple[str | Mapping[str, Any], ...]
+    """Tasks of multiple choice, by name, or by name with what differs (proxy_training/task_items.py)."""
+    keep: Literal["longest", "all"]
+    """Whose cooled-down weights stay: of each run's longest branch, or of all."""
+    log: tuple[Logger, ...]
+    """Besides the JSON lines that are always written."""
+    metric: str
+    at: tuple[float, ...]
+    law: str
+    bootstraps: int
+    seed: int
+
+    def its_ladder(self) -> Ladder:
+        """The ladder, with the seeds that the study asks for."""
+        ladder = load_ladder(self.ladder)
+        return ladder if self.seeds is None else with_seeds(ladder, self.seeds)
+
+
+def load_study(path: Path, *, ladder: str | None = None, builtin_only: bool = False) -> Study:
+    """Read and validate a study and its recipes; `ladder` replaces its ladder. Raises RecipeError by file and line.
+
+    `builtin_only`: the study comes from a stranger, who may name what curate.engine.strangers says.
+    """
+    from curate.comparator.laws import find_law
+
+    file = load_yaml(path)
+    raw = file.parse(TypeAdapter(_StudyFile), file.data)
+    base = path.resolve().parent
+    if builtin_only:
+        _check_stranger(file, raw)
+    if not is_name(raw.name):
+        raise file.error(("name",), f"{NAME_RULE} (found {raw.name!r}).")
+    for field, names in (("datasets", raw.datasets), ("heldout", raw.heldout)):
+        for name in names:
+            if not name.strip() or not name.isprintable():
+                raise file.error((field, name), "a name is not empty and has no control characters.")
+    try:
+        find_law(raw.compare.law)  # before hours of training, not after them
+    except MeasurementError as error:
+        raise file.error(("compare", "law"), str(error)) from None
+    if len(raw.datasets) < 2:
+        raise file.error(("datasets",), "a study compares at least two datasets.")
+    recipes, texts, tokens = {}, {}, {}
+    for name, value in raw.datasets.items():
+        if isinstance(value, str):
+            recipes[name] = _recipe(file, base, name, value, builtin_only)
+        elif isinstance(value, _Texts):
+            texts[name] = _files(file, base, name, value.parquet)
+            if builtin_only:
+                check_inside(base, texts[name])
+        else:
+            tokens[name] = base / value.tokens
+    heldout = {name: base / value for name, value in raw.heldout.items()}
+    for name, target in heldout.items():
+        if not target.is_file():
+            raise file.error(("heldout", name), f"no such file: {target}.")
+    if not heldout:
+        raise file.error(("heldout",), "name at least one held-out set to measure on.")
+    if tokens and raw.tokenizer is None:
+        raise file.error(("tokenizer",), "datasets given as tokens need the tokenizer that made them.")
+    rates = _learning_rates(raw.learning_rates)
+    ladder = ladder or _ladder_name(base, raw.ladder)
+    _check_rungs(file, ladder, raw.seeds, rates)
+    return Study(
+        name=raw.name,
+        path=path.resolve(),
+        recipes=recipes,
+        texts=texts,
+        tokens=tokens,
+        order=tuple(raw.datasets),
+        ladder=ladder,
+        seeds=raw.seeds,
+        learning_rates=rates,
+        tokenizer=base / raw.tokenizer if raw.tokenizer else None,
+        heldout=heldout,
+        evaluate=_tasks(file, base, raw.evaluate, builtin_only=builtin_only),
+        keep=raw.keep,
+        log=tuple(dict.fromkeys(raw.log)),
+        metric=raw.compare.metric,
+        at=tuple(raw.compare.at),
+        law=raw.compare.law,
+        bootstraps=raw.compare.bootstraps,
+        seed=raw.compare.seed,
+    )
+
+
+def _check_stranger(file: YamlFile, raw: _StudyFile) -> None:
+    named: list[tuple[Field, str]] = [(("heldout", name), target) for name, target in raw.heldout.items()]
+    for name, value in raw.datasets.items():
+        if isinstance(value, _Texts):
+            patterns = [value.parquet] if isinstance(value.parquet, str) else value.parquet
+            named += [(("datasets", name, "parquet"), pattern) for pattern in patterns]
+        else:
+            named.append((("datasets", name), value if isinstance(value, str) else value.tokens))
+    named += [(("ladder",), raw.ladder), (("tokenizer",), raw.tokenizer or "")]
+    for at, target in named:
+        check_named(file, at, target)
+
+
+def _recipe(file: YamlFile, base: Path, name: str, value: str, builtin_only: bool) -> Recipe:
+    if not (base / value).exists():
+        raise file.error(("datasets", name), f"no recipe at {base / value}.")
+    return load_recipe(base / value, builtin_only=builtin_only)
+
+
+def _files(file: YamlFile, base: Path, name: str, patterns: str | list[str]) -> tuple[Path, ...]:
+    from curate.readers import list_files
+
+    try:
+        return tuple(Path(found.path) for found in list_files(patterns, base=base))
+    except InputError as error:
+        raise file.error(("datasets", name, "parquet"), str(error)) from None
+
+
+def _ladder_name(base: Path, name: str) -> str:
+    local = base / name
+    return str(local) if local.suffix in (".yaml", ".yml") and local.exists() else name
+
+
+def _learning_rates(given: LearningRates | Sequence[float] | None) -> LearningRates | None:
+    if given is None or isinstance(given, LearningRates):
+        return given
+    return LearningRates(factors=tuple(given))
+
+
+def _check_rungs(file: YamlFile, ladder: str, seeds: int | dict[str, int] | None, rates: LearningRates | None) -> None:
+    """Refuse names of rungs that the ladder does not have."""
+    try:
+        if isinstance(seeds, dict):
+            with_seeds(load_ladder(ladder), seeds)
+    except ValueError as error:
+        raise file.error(("seeds",), str(error)) from None
+    try:
+        if rates is not None:
+            rungs_of(load_ladder(ladder), rates)
+    except ValueError as error:
+        raise file.error(("learning_rates",), str(error)) from None
+
+
+def _tasks(
+    file: YamlFile, base: Path, asked: Sequence[str | dict[str, Any]], *, builtin_only: bool
+) -> tuple[str | Mapping[str, Any], ...]:
+    """Tasks with their files' paths made whole, each of which can be loaded."""
+    from curate.proxy_training.alice import alice_spec
+    from curate.proxy_training.task_items import task_spec
+
+    tasks = []
+    for number, task in enumerate(asked):
+        at = ("evaluate", number)
+        for key in ("file", "prompts"):
+            if isinstance(task, dict) and isinstance(task.get(key), str) and task[key] not in ("own", "published"):
+                if builtin_only:
+                    check_named(file, at, task[key])
+                task = task | {key: base / task[key]}
+        try:
+            named = None if alice_spec(task) else task_spec(task).file
+        except RecipeError as error:
+            raise file.error(at, str(error)) from None
+        if named is not None and not named.is_file():
+            raise file.error(at, f"no such file: {named}.")
+        tasks.append(task)
+    return tuple(tasks)

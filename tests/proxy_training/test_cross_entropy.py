@@ -1,0 +1,91 @@
+"""The loss against plain cross entropy in float64, alone and stacked, with its gradients."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from curate.proxy_training import cross_entropy
+from curate.proxy_training.cross_entropy import linear_cross_entropy
+
+
+def plain(x: Tensor, weight: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Minimised, nats and both gradients of one model, the long way."""
+    x, weight = x.detach().clone().requires_grad_(), weight.detach().clone().requires_grad_()
+    logits = x @ weight.T
+    nats = F.cross_entropy(logits, targets)
+    minimised = nats + z_loss * logits.logsumexp(1).square().mean()
+    return minimised, nats, *torch.autograd.grad(minimised, (x, weight))
+
+
+def drawn(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    members=st.integers(1, 3),
+    tokens=st.integers(1, 40),
+    vocabulary=st.integers(2, 50),
+    z_loss=st.sampled_from([0.0, 1e-4, 0.1]),
+    size=st.sampled_from([0.1, 1.0, 30.0]),
+    seed=st.integers(0, 2**31),
+)
+def test_loss_and_gradients_are_those_of_plain_cross_entropy(members, tokens, vocabulary, z_loss, size, seed):
+    x, weight = drawn(seed, members, tokens, 8) * size, drawn(seed + 1, members, vocabulary, 8)
+    targets = torch.randint(0, vocabulary, (members, tokens), generator=torch.Generator().manual_seed(seed))
+    with pytest.MonkeyPatch.context() as patch:  # several chunks, the last one short
+        patch.setattr(cross_entropy, "CHUNK_TOKENS_MIN", 16)
+        patch.setattr(cross_entropy, "CHUNK_LOGITS", 1)
+        ours = (x.requires_grad_(), weight.requires_grad_())
+        minimised, nats = linear_cross_entropy(*ours, targets, z_loss=z_loss, bf16=False)
+        gradients = torch.autograd.grad(minimised.sum(), ours)
+    for i in range(members):
+        expected = plain(x[i], weight[i], targets[i], z_loss)
+        for got, wanted in zip((minimised[i], nats[i], gradients[0][i], gradients[1][i]), expected, strict=True):
+            torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_bfloat16_rounds_the_products_only():
+    x, weight = drawn(0, 64, 16, dtype=torch.float32), drawn(1, 100, 16, dtype=torch.float32)
+    targets = torch.arange(64)
+    _, nats = linear_cross_entropy(x, weight, targets, z_loss=0.0, bf16=True)
+    rounded = (x.bfloat16() @ weight.bfloat16().T).float()
+    assert nats.item() == pytest.approx(F.cross_entropy(rounded, targets).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_member_has_the_bits_that_it_has_alone(bf16):
+    x, weight = drawn(0, 4, 300, 24, dtype=torch.float32), drawn(1, 4, 200, 24, dtype=torch.float32)
+    targets = torch.randint(0, 200, (4, 300), generator=torch.Generator().manual_seed(0))
+
+    def numbers(*some: Tensor) -> tuple[Tensor, ...]:
+        a, b = some[0].detach().requires_grad_(), some[1].detach().requires_grad_()
+        minimised, nats = linear_cross_entropy(a, b, some[2], z_loss=1e-4, bf16=bf16)
+        return nats.detach(), *torch.autograd.grad(minimised.sum(), (a, b))
+
+    together = numbers(x, weight, targets)
+    for i in range(4):
+        alone = numbers(x[i], weight[i], targets[i])
+        assert all(torch.equal(a, b[i]) for a, b in zip(alone, together, strict=True))
+
+
+def test_the_incoming_gradient_scales_a_member_on_its_own():
+    x, weight = drawn(0, 2, 20, 8).requires_grad_(), drawn(1, 2, 30, 8)
+    targets = torch.zeros(2, 20, dtype=torch.long)
+    minimised, _ = linear_cross_entropy(x, weight, targets, z_loss=0.0, bf16=False)
+    (both,) = torch.autograd.grad(minimised.sum(), x, retain_graph=True)
+    (weighted,) = torch.autograd.grad(minimised, x, torch.tensor([2.0, 0.0], dtype=torch.float64))
+    torch.testing.assert_close(weighted, both * torch.tensor([2.0, 0.0])[:, None, None])
+
+
+@pytest.mark.slow
+def test_the_compiled_loss_differs_by_rounding():
+    x, weight = drawn(0, 300, 24, dtype=torch.float32), drawn(1, 200, 24, dtype=torch.float32)
+    targets = torch.randint(0, 200, (300,), generator=torch.Generator().manual_seed(0))
+    eager, compiled = (
+        linear_cross_entropy(x, weight, targets, z_loss=1e-4, bf16=False, compiled=how)[0] for how in (False, True)
+    )
+    torch.testing.assert_close(compiled, eager, rtol=1e-6, atol=0)

@@ -1,0 +1,203 @@
+"""Which runs train together, that a begun group stays as it is, and what is left of a ladder."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from curate.progress import Progress
+from curate.proxy_training import grouping
+from curate.proxy_training.beats import STALE_SECONDS, Beat, Beats, read_beat
+from curate.proxy_training.devices import Gpu, places_for, sharing
+from curate.proxy_training.expand import LearningRates, rungs_of, runs_of, with_seeds
+from curate.proxy_training.grouping import Group, Groups, end_group, group_runs, settle_groups
+from curate.proxy_training.ladder_file import load_ladder
+from curate.proxy_training.packing import TokenizedDataset
+from curate.proxy_training.run import Run
+from curate.proxy_training.standing import note_start, standing
+from curate.proxy_training.time_left import TimeLeft
+from curate.proxy_training.watching import shown_time
+
+MakeRun = Callable[..., Run]
+
+
+class Notes(Progress):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture(autouse=True)
+def three_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups of three, whatever the benchmark says of the shape."""
+    monkeypatch.setattr(grouping, "members_for", lambda shape, batch_tokens: 3)
+
+
+def _wider(run: Run) -> Run:
+    return replace(run, scale=run.scale.model_copy(update={"width": 32, "ffn": 64, "name": "wide"}))
+
+
+def _finish(run: Run, out: Path) -> None:
+    folder = out / "runs" / run.fingerprint
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text("{}")
+
+
+def test_equal_shapes_stack_whatever_their_seed_and_rate_and_others_never(make_run: MakeRun) -> None:
+    runs = [make_run(seed=seed) for seed in range(4)]
+    runs += [replace(runs[0], learning_rate_factor=3.0), _wider(runs[0]), _wider(runs[1])]
+    other = replace(runs[0], procedure=runs[0].procedure.model_copy(update={"clip_norm": 2.0}))
+    groups = group_runs([*runs, other])
+    assert sorted(len(group.runs) for group in groups) == [1, 2, 2, 3]
+    assert sum(len(group.runs) for group in groups) == len(runs) + 1
+    for group in groups:
+        assert len({run.shape for run in group.runs}) == len({run.procedure for run in group.runs}) == 1
+
+
+def test_the_groups_of_a_plan_do_not_depend_on_the_order_of_its_runs(make_run: MakeRun) -> None:
+    runs = [make_run(seed=seed) for seed in range(7)]
+    ids = [group.fingerprint for group in group_runs(runs)]
+    assert ids == [group.fingerprint for group in group_runs(runs[::-1])]
+    assert [len(group.runs) for group in group_runs(runs)] == [2, 2, 3]
+
+
+def test_a_begun_group_stays_and_the_rest_is_grouped_anew(make_run: MakeRun, tmp_path: Path) -> None:
+    runs = [make_run(seed=seed) for seed in range(4)]
+    first = settle_groups(runs[:3], tmp_path, Progress())
+    (begun,) = first.todo
+    Beats(begun.folder(tmp_path))
+    notes = Notes()
+    again = settle_groups([runs[0], runs[3]], tmp_path, notes)
+    assert begun in again.todo, notes.notes
+    assert [run.seed for group in again.todo if group != begun for run in group.runs] == [3]
+    assert len(notes.notes) == 2
+    assert all("not wanted any more, but ends with its group" in note for note in notes.notes)
+
+
+def test_a_group_that_was_only_planned_is_planned_anew(make_run: MakeRun, tmp_path: Path) -> None:
+    runs = [make_run(seed=seed) for seed in range(3)]
+    settle_groups(runs, tmp_path, Progress())
+    (group,) = settle_groups(runs[:2], tmp_path, Progress()).todo
+    assert group.runs == tuple(sorted(runs[:2], key=lambda run: run.seed))
+    assert [path.name for path in tmp_path.glob("groups/*/")] == [group.fingerprint]
+
+
+def test_a_begun_group_whose_dataset_is_gone_starts_anew_and_says_so(
+    make_run: MakeRun, packed: TokenizedDataset, tmp_path: Path
+) -> None:
+    kept, gone = make_run(seed=0), make_run(seed=1, dataset=replace(packed, folder=tmp_path / "gone"))
+    (group,) = settle_groups([kept, gone], tmp_path, Progress()).todo
+    Beats(group.folder(tmp_path))
+    notes = Notes()
+    (left,) = settle_groups([kept], tmp_path, notes).todo
+    assert left.runs == (kept,)
+    assert "cannot go on as it was" in notes.notes[0]
+
+
+def test_finished_runs_are_never_grouped_and_failed_ones_alone(make_run: MakeRun, tmp_path: Path) -> None:
+    runs = [make_run(seed=seed) for seed in range(3)]
+    (group,) = settle_groups(runs, tmp_path, Progress()).todo
+    for run in runs[:2]:
+        _finish(run, tmp_path)
+    end_group(group.folder(tmp_path), {runs[2].fingerprint: "diverged"})
+    settled = settle_groups(runs, tmp_path, Progress())
+    assert [run for some in settled.todo for run in some.runs] == [runs[2]]
+    assert settled.done == (group,)
+
+
+def test_shares_cover_all_groups_once_and_do_not_move_when_some_are_done(make_run: MakeRun) -> None:
+    groups = [Group((make_run(seed=seed),)) for seed in range(5)] + [Group((_wider(make_run(seed=9)),))]
+    fresh = Groups(tuple(groups), ())
+    shares = [{group.fingerprint for group in fresh.part(number, 3).todo} for number in (1, 2, 3)]
+    assert sorted(run for share in shares for run in share) == sorted(group.fingerprint for group in groups)
+    later = Groups(tuple(groups[2:]), tuple(groups[:2]))
+    for number, share in enumerate(shares, start=1):
+        part = later.part(number, 3)
+        assert {group.fingerprint for group in (*part.todo, *part.done)} == share
+
+
+def test_seeds_and_rates_by_rung(packed: TokenizedDataset, make_run: MakeRun) -> None:
+    ladder = load_ladder("demo")
+    assert [scale.seeds for scale in with_seeds(ladder, {"small": 2, "top": 5, "0.1M": 4}).scales] == [2, 4, 1, 5]
+    with pytest.raises(ValueError, match=r"'9M' is no rung of demo: its rungs are 0\.06M"):
+        with_seeds(ladder, {"9M": 2})
+    rates = LearningRates.model_validate({"factors": ["1/3", 1, 3]})
+    assert rungs_of(ladder, rates) == ("0.06M", "0.1M")
+    runs = runs_of(ladder, {"a": packed}, make_run().procedure, evaluation="e", learning_rates=rates)
+    assert len(runs) == 6 + 2 * 2
+    assert {run.scale.name for run in runs if run.learning_rate_factor != 1} == {"0.06M", "0.1M"}
+    assert {round(run.learning_rate_factor, 3) for run in runs} == {0.333, 1.0, 3.0}
+
+
+def test_the_time_left_learns_from_what_was_measured() -> None:
+    left = TimeLeft({"a": 100.0, "b": 100.0, "c": 50.0}, {"a": "x", "b": "x", "c": "y"}, workers=2)
+    assert left.left([]) == 150  # nothing known: the estimates, laid out on two workers
+    left.heard("a", 0.0, 0.0)
+    left.heard("a", 0.5, 100.0)  # twice as slow as estimated
+    assert left.left(["a", "b"]) == pytest.approx(200)
+    left.ended("a")
+    left.ended("b")
+    assert left.left([]) == pytest.approx(100)  # c has no news of its own: the mean correction
+    left.heard("c", 0.4, 0.0)  # resumed
+    left.heard("c", 0.9, 25.0)
+    assert left.left(["c"]) == pytest.approx(5)
+    assert [shown_time(s) for s in (40, 720, 12_600, 200_000)] == ["40 s", "12 min", "3.5 h", "2.3 days"]
+
+
+def test_beats_go_on_where_the_last_session_ended(tmp_path: Path) -> None:
+    assert read_beat(tmp_path) is None
+    beats = Beats(tmp_path)
+    beats.advanced(100, 2.0)
+    beats.write()
+    after = Beats(tmp_path)
+    after.advanced(50, 1.0)
+    after.write()
+    beat = read_beat(tmp_path)
+    assert isinstance(beat, Beat)
+    assert (beat.tokens, beat.session_tokens, beat.loss) == (150, 50, 1.0)
+    assert beat.is_fresh(beat.at + 1)
+    assert not beat.is_fresh(beat.at + STALE_SECONDS)
+
+
+def test_processes_share_a_gpu_as_far_as_its_memory_goes(make_run: MakeRun) -> None:
+    assert sharing(10 << 30, 80 << 30) == 7
+    assert sharing(100 << 30, 80 << 30) == 1
+    gpus = [Gpu("0", 80 << 30), Gpu("3", 80 << 30)]
+    places, said = places_for([Group((make_run(),))], gpus, workers=5)
+    assert [place.gpu for place in places] == ["0", "3", "0", "3", "0"]
+    assert "2 GPUs in 5 processes" in said
+    assert [place.gpu for place in places_for([], [], workers=2)[0]] == [None, None]
+
+
+def test_a_status_is_read_from_the_files_alone(make_run: MakeRun, tmp_path: Path) -> None:
+    runs = [make_run(seed=seed) for seed in range(3)] + [_wider(make_run(seed=0)), _wider(make_run(seed=1))]
+    stacked, other = sorted(settle_groups(runs, tmp_path, Progress()).todo, key=lambda group: -len(group.runs))
+    note_start(runs, out=tmp_path, ladder="tiny")
+    beats = Beats(stacked.folder(tmp_path))
+    beats.advanced(stacked.trained_tokens // 2, 2.5)
+    beats.write()
+    for run in stacked.runs:
+        folder = tmp_path / "runs" / run.fingerprint
+        (folder / "points").mkdir(parents=True)
+        (folder / "points" / "2048.json").write_text("{}")
+        (folder / "curve.jsonl").write_text('{"loss": 3.0}\n{"loss": 2.5}\n{"lo')
+    failed = tmp_path / "runs" / other.runs[0].fingerprint
+    failed.mkdir(parents=True)
+    (failed / "failed.json").write_text(json.dumps({"error": "diverged"}))
+    now = standing(tmp_path)
+    assert {state: now.count(state) for state in ("done", "running", "failed", "waiting")} == {
+        "done": 0, "running": 3, "failed": 1, "waiting": 1
+    }  # fmt: skip
+    row = next(run for run in now.runs if run.state == "running")
+    assert (row.reached_tokens, row.budget_tokens, row.loss) == (2048, 8192, 2.5)
+    assert row.tokens_per_second
+    assert now.left_seconds is not None
+    beat = read_beat(stacked.folder(tmp_path))
+    assert beat is not None
+    dead = standing(tmp_path, now=beat.at + STALE_SECONDS)
+    assert dead.count("running") == 0
+    assert dead.left_seconds is None

@@ -1,0 +1,153 @@
+"""`curate train` and its words: one command that trains, goes on, shares its work, and tells how it stands."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curate.cli import main
+from curate.commands.train import many_ranks
+from curate.errors import RecipeError
+from curate.measurements import read_measurements
+from curate.study_file import load_study
+
+LADDER = """\
+name: tiny
+vocab_size: 300
+sequence_length: 32
+evaluation: {bytes_per_set: 1000, bytes_per_document: 200}
+scales:
+  - {name: a, width: 16, layers: 1, heads: 2, ffn: 32, budgets_tokens: [2048, 4096]}
+  - {name: b, width: 32, layers: 1, heads: 2, ffn: 64, budgets_tokens: [2048, 4096]}
+"""
+STUDY = """\
+name: tiny
+datasets: {one: {parquet: one.parquet}, two: {parquet: two.parquet}}
+ladder: tiny.yaml
+heldout: {h: heldout.parquet}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("train")
+    for name, words in (
+        ("one", "the river keeps the page."),
+        ("two", "a law reads every seed."),
+        ("heldout", "the law"),
+    ):
+        rows = [f"{words} {number} {words[::-1]} " * 4 for number in range(60)]
+        ids = [f"{name}-{number}" for number in range(len(rows))]
+        pq.write_table(pa.table({"id": ids, "text": rows}), folder / f"{name}.parquet")
+    (folder / "tiny.yaml").write_text(LADDER)
+    (folder / "study.yaml").write_text(STUDY + "learning_rates: {factors: [1/3, 3], on: 1}\nkeep: all\n")
+    return folder
+
+
+def _train(folder: Path, *more: str) -> int:
+    words = [
+        "train",
+        str(folder / "study.yaml"),
+        "--work",
+        str(folder / "work"),
+        "--workers",
+        "1",
+        "--progress",
+        "none",
+    ]
+    return main([*words, "--device", "cpu", *more])
+
+
+def test_a_ladder_is_trained_part_by_part_and_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measurements = folder / "work" / "studies" / "tiny" / "measurements.parquet"
+    assert _train(folder, "--resume") == 2
+    assert "nothing has been trained here yet" in capsys.readouterr().err
+
+    assert _train(folder, "--part", "2/2") == 0
+    assert "runs of other parts or rungs are not finished" in capsys.readouterr().out
+    assert not measurements.exists()
+    assert main(["train", "status", str(folder / "work"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    states = [run["state"] for run in told["runs"]]
+    assert len(states) == 2 * 2 + 2 * 2
+    assert set(states) == {"done", "waiting"}
+
+    assert _train(folder, "--resume") == 0
+    rows = read_measurements(measurements).to_pylist()
+    assert len(rows) == 8 * 2 * 2
+    factors = {json.loads(row["hyperparameters"]).get("learning_rate_factor", 1) for row in rows}
+    assert [round(factor, 3) for factor in sorted(factors)] == [0.333, 1, 3]
+    for row in rows:
+        assert row["epochs"] == pytest.approx(row["tokens"] / row["unique_tokens"])
+        assert row["flops_exact"] > row["flops"] == 6 * row["params"] * row["tokens"]
+        assert (row["schedule"], row["branch"]) == ("wsd", f"branch-{row['tokens']:.0f}")
+        assert row["seconds"] > 0
+        assert row["device"]
+        assert row["tuned"] is (False if "learning_rate_factor" in row["hyperparameters"] else row["tuned"])
+    assert len(list((folder / "work" / "ladder" / "runs").glob("*/points/*.safetensors"))) == 8 * 2
+
+    capsys.readouterr()
+    assert main(["train", "status", str(folder / "work")]) == 0
+    said = capsys.readouterr().out
+    assert "8 of 8 runs done" in said
+    assert "4.10k of 4.10k" in said
+
+
+def test_a_plan_trains_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--plan", "open_sci_ref"], [str(folder / "study.yaml"), "--plan", "--work", str(folder / "plan")]):
+        assert main(["train", *words]) == 0
+        assert "FLOPs" in capsys.readouterr().out or words
+    assert not (folder / "plan").exists()
+    assert main(["train", "--plan", "nowhere"]) == 2
+    assert "No ladder is called 'nowhere'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["status", "tune", "launch"])
+def test_every_word_explains_itself(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["train", word, "--help"])
+    assert caught.value.code == 0
+    assert f"usage: curate train {word}" in capsys.readouterr().out
+
+
+def test_a_rung_is_launched_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "launch", "open_sci_ref", "--rung", "1.3B", "--for", "slurm"]) == 0
+    script = capsys.readouterr().out
+    assert script.startswith("#!/bin/bash")
+    assert "curate train" in script
+
+
+def test_ranks_are_known_by_their_starter() -> None:
+    assert many_ranks({"WORLD_SIZE": "2"})
+    assert many_ranks({"SLURM_STEP_NUM_TASKS": "8"})
+    assert not many_ranks({"SLURM_STEP_NUM_TASKS": "1"})
+    assert not many_ranks({})
+
+
+def test_seeds_and_learning_rates_are_of_the_studys_ladder(folder: Path) -> None:
+    (folder / "good.yaml").write_text(STUDY + "seeds: {small: 2, b: 3}\nlearning_rates: [1/3, 1, 3]\n")
+    study = load_study(folder / "good.yaml")
+    assert [scale.seeds for scale in study.its_ladder().scales] == [2, 3]
+    assert study.learning_rates is not None
+    assert study.learning_rates.factors == (pytest.approx(1 / 3), 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("seeds: {c: 2}", r"line 5, seeds: 'c' is no rung of tiny: its rungs are a, b"),
+        ("seeds: 0", r"line 5, seeds"),
+        ("learning_rates: {factors: [1, 3], on: [c]}", r"line 5, learning_rates: 'c' is no rung"),
+        ("learning_rates: [0]", r"line 5, learning_rates"),
+        ("evaluate: [nothing]", r"line 5, evaluate\[0\]: There is no task 'nothing'"),
+        ("evaluate: [{task: mine, file: none.jsonl}]", r"line 5, evaluate\[0\].*no such file"),
+        ("keep: some", r"line 5, keep"),
+        ("log: [paper]", r"line 5, log"),
+    ],
+)
+def test_a_wrong_key_is_refused_by_line(folder: Path, line: str, says: str) -> None:
+    (folder / "wrong.yaml").write_text(STUDY + line + "\n")
+    with pytest.raises(RecipeError, match=says):
+        load_study(folder / "wrong.yaml")
