@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curate.comparator.verdict import Check
 from curate.engine.executors import NOBODY, Executor, Listener
 from curate.engine.run import Dataset, Engine
-from curate.errors import InputError, MismatchError, RecipeError, StageError
-from curate.fingerprints import file_fingerprint, fingerprint, write_json
+from curate.errors import InputError, MismatchError, StageError
+from curate.fingerprints import ContentMemory, file_fingerprint, fingerprint, write_json
 from curate.progress import Progress
 from curate.proxy_training.ladder_file import Ladder
 from curate.proxy_training.packing import TokenizedDataset, open_packed, pack_dataset
+from curate.proxy_training.texts import read_texts
 from curate.storage import is_remote, redacted
 from curate.study_file import Study
 
@@ -67,7 +67,7 @@ def prepare_study(
             "--work. Its recipes may read and write URLs."
         )
     ladder = study.its_ladder()
-    with _one_at_a_time(work / "studies" / study.name / "preparing.lock", progress):
+    with _one_at_a_time(work / "preparing.lock", progress):
         engine = Engine(work, executor, verify=verify, listener=listener)
         datasets = {name: engine.run(recipe) for name, recipe in study.recipes.items()}
         executor.close()  # training wants the cores and the memory that the curation's workers hold
@@ -78,7 +78,9 @@ def prepare_study(
             name: fingerprint([engine.memory.of(file) for file in files]) for name, files in study.texts.items()
         }
         tokenizer = _tokenizer(study, parts, prints, ladder, work, progress)
-        tokenized = _packed(study, parts, prints, tokenizer, work, progress)
+        tokenized = _packed(
+            study, parts, prints, tokenizer, work, progress, memory=engine.memory, workers=executor.workers
+        )
         leaks = _contamination(parts, prints, study, ladder, work, progress)
         engine.memory.save()
     return Prepared(ladder, tokenizer, datasets, tokenized, tuple(leaks))
@@ -92,7 +94,7 @@ def _one_at_a_time(lock: Path, progress: Progress) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress.note("Another process prepares this study: waiting for it.")
+            progress.note("Another process prepares a study in this work folder: waiting for it.")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -102,18 +104,14 @@ def _tokenizer(
 ) -> Path:
     """The study's tokenizer: its own, the ladder's, or one trained once on equal bytes of each dataset."""
     from curate.proxy_training.tokenizer import train_tokenizer
+    from curate.proxy_training.tokenizer_sources import check_vocabulary, settle_tokenizer
 
-    if study.tokenizer is not None:
-        if not study.tokenizer.is_file():
-            raise RecipeError(f"{study.path}: no tokenizer at {study.tokenizer}.")
-        return study.tokenizer
-    if ladder.tokenizer is not None:
-        if not Path(ladder.tokenizer).is_file():
-            raise RecipeError(
-                f"{study.path}: ladder {ladder.name!r} wants the tokenizer {ladder.tokenizer}; name its tokenizer.json "
-                "with `tokenizer:` in the study."
-            )
-        return Path(ladder.tokenizer)
+    named = study.tokenizer or ladder.tokenizer
+    if named is not None:
+        settled = settle_tokenizer(named, folder=work / "tokenizers", end_of_text=study.end_of_text)
+        if note := check_vocabulary(settled, ladder.name, entries=ladder.vocab_size, rows=ladder.model_vocab_size):
+            progress.note(note)
+        return settled
     identity = fingerprint([sorted(prints.values()), ladder.vocab_size, TOKENIZER_BYTES])
     path = work / "tokenizers" / f"{identity[:16]}.json"
     if not path.exists():
@@ -131,35 +129,62 @@ def _mixture(parts: dict[str, list[Path]], prints: dict[str, str]) -> Iterator[s
     from curate.kernels.hashing import hash_strings
 
     for name in sorted(parts, key=lambda name: prints[name]):
-        columns = [pq.read_table(path, columns=["id", "text"]) for path in parts[name]]
-        if not columns:
+        if not parts[name]:
             raise InputError(f"The dataset {name!r} is empty: its recipe dropped every document (see its funnel).")
-        table = pa.concat_tables(columns)
-        order = np.argsort(hash_strings(table.column("id").combine_chunks()), kind="stable")
-        sizes = pc.fill_null(pc.binary_length(table.column("text")), 0).to_numpy()[order]
-        chosen = order[: int(np.searchsorted(np.cumsum(sizes), TOKENIZER_BYTES)) + 1]
-        yield from (text or "" for text in table.column("text").take(pa.array(chosen)).to_pylist())
+        hashes, texts = np.empty(0, dtype=np.uint64), pa.array([], pa.large_string())
+        for path in parts[name]:
+            for batch in read_texts(path, ["id", "text"]):
+                hashes = np.concatenate([hashes, hash_strings(batch.column("id"))])
+                texts = pa.concat_arrays([texts, batch.column("text").cast(pa.large_string())])
+                order = np.argsort(hashes, kind="stable")
+                sizes = pc.binary_length(texts).to_numpy()[order]
+                chosen = order[: int(np.searchsorted(np.cumsum(sizes), TOKENIZER_BYTES)) + 1]
+                hashes, texts = hashes[chosen], texts.take(pa.array(chosen))
+        yield from texts.to_pylist()
 
 
 def _packed(
-    study: Study, parts: dict[str, list[Path]], prints: dict[str, str], tokenizer: Path, work: Path, progress: Progress
+    study: Study,
+    parts: dict[str, list[Path]],
+    prints: dict[str, str],
+    tokenizer: Path,
+    work: Path,
+    progress: Progress,
+    *,
+    memory: ContentMemory,
+    workers: int,
 ) -> dict[str, TokenizedDataset]:
+    from curate.proxy_training.token_imports import import_tokens, with_indexes
+
     identity = file_fingerprint(tokenizer)
     tokenized: dict[str, TokenizedDataset] = {}
     for name in study.order:
         if name in study.tokens:
-            tokenized[name] = replace(open_packed(study.tokens[name]), name=name)
+            tokenized[name] = replace(open_packed(study.tokens[name], verify=memory.verify), name=name)
             if tokenized[name].tokenizer_fingerprint != identity:
                 raise MismatchError(
                     f"{study.path}, datasets.{name}: the tokens in {study.tokens[name]} were made with another "
                     f"tokenizer than {tokenizer}; pack the dataset again with this one."
                 )
             continue
+        if name in study.imports:
+            kind, files = study.imports[name]
+            content = fingerprint([memory.of(file) for file in with_indexes(kind, files)])
+            out = work / "tokens" / f"{content[:16]}-{identity[:16]}"
+            tokenized[name] = import_tokens(
+                kind, files, name=name, fingerprint=content, tokenizer=tokenizer, out=out, progress=progress
+            )
+            continue
         out = work / "tokens" / f"{prints[name][:16]}-{identity[:16]}"
-        packed = pack_dataset(
-            parts[name], name=name, fingerprint=prints[name], tokenizer=tokenizer, out=out, seed=0, progress=progress
+        tokenized[name] = pack_dataset(
+            parts[name],
+            name=name,
+            fingerprint=prints[name],
+            tokenizer=tokenizer,
+            out=out,
+            workers=workers,
+            progress=progress,
         )
-        tokenized[name] = replace(packed, name=name)
     return tokenized
 
 

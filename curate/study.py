@@ -101,6 +101,7 @@ def train_study(
             ladder=prepared.ladder,
             out=work / "ladder",
             learning_rates=study.learning_rates,
+            simulate_epochs=study.simulate_epochs,
             tasks=study.evaluate,
             options=TrainingOptions(keep=study.keep, log=tuple(study.log if log is None else log)),
             device=device,
@@ -193,17 +194,20 @@ def _content(
 
     procedures = sorted(set(measured.column("procedure").to_pylist()))
     seeds = sorted(set(measured.column("seed").to_pylist()))
+    vocabulary = next(iter(prepared.tokenized.values())).vocab_size
     facts = {
         "study": str(study.path.name),
         "ladder": study.ladder,
         "scales": ", ".join(dict.fromkeys(measured.column("scale").to_pylist())),
         "seeds": ", ".join(str(seed) for seed in seeds),
         "procedure": ", ".join(procedures),
-        "tokenizer": f"{file_fingerprint(prepared.tokenizer)} (vocabulary {prepared.ladder.vocab_size})",
+        "tokenizer": f"{file_fingerprint(prepared.tokenizer)} (vocabulary {vocabulary})",
         "evaluation": ", ".join(sorted(set(measured.column("evaluation").to_pylist()))),
         "held-out sets": ", ".join(study.heldout),
         "bootstraps": f"{study.bootstraps}, seed {study.seed}",
     }
+    if study.simulate_epochs is not None:
+        facts["simulated epochs"] = f"those of {study.simulate_epochs.target_tokens:.3g} tokens"
     return StudyContent(
         name=study.name,
         version=curate.__version__,

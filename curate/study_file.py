@@ -1,6 +1,8 @@
 """The file of a study: datasets, ladder, held-out text. What is wrong in it is said by file and line, before any work.
 
-datasets: {raw: raw.yaml, theirs: {parquet: "theirs/*.parquet"}, packed: {tokens: tokens/}}
+datasets: {raw: raw.yaml, theirs: {parquet: "theirs/*.parquet"}, packed: {tokens: tokens/}}   # or megatron:, dclm:
+tokenizer: EleutherAI/gpt-neox-20b               # or a path; left out: the ladder's, or one trained on all datasets
+simulate_epochs: {target_tokens: 20e12}          # repeat as a training of this length would
 ladder: laptop
 seeds: {small: 3, top: 1}                        # or one number; a rung's own name, too
 learning_rates: {factors: [1/3, 3], on: 2}       # or [1/3, 1, 3]: on the two smallest rungs
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, model_validator
 from pydantic import Field as Given
 
 from curate.engine.recipe import Recipe, load_recipe
@@ -23,20 +25,51 @@ from curate.engine.strangers import check_inside, check_named
 from curate.errors import InputError, MeasurementError, RecipeError
 from curate.proxy_training.expand import Factor, LearningRates, rungs_of, with_seeds
 from curate.proxy_training.ladder_file import Ladder, load_ladder
+from curate.proxy_training.simulated_epochs import SimulatedEpochs
+from curate.proxy_training.token_imports import TokenFormat
 from curate.yamlfile import NAME_RULE, Field, YamlFile, is_name, load_yaml
 
 Logger = Literal["tensorboard", "wandb"]
 Count = Annotated[int, Given(ge=1)]
+Tokens = Annotated[float, Given(ge=1, allow_inf_nan=False)]
+KINDS = ("recipe", "parquet", "tokens", "megatron", "dclm")
+"""What a dataset of a study may be."""
 
 
-class _Texts(BaseModel):
+class _Given(BaseModel):
+    """A dataset: exactly one of these, and what it is a sample of."""
+
     model_config = ConfigDict(extra="forbid")
-    parquet: str | list[str]
+    recipe: str | None = None
+    parquet: str | list[str] | None = None
+    tokens: str | None = None
+    megatron: str | list[str] | None = None
+    dclm: str | list[str] | None = None
+    full_tokens: Tokens | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "_Given":
+        if len(self.named()) != 1:
+            raise ValueError(f"give one of {', '.join(KINDS)} (found {', '.join(self.named()) or 'none'})")
+        return self
+
+    def named(self) -> list[str]:
+        return [kind for kind in KINDS if getattr(self, kind) is not None]
 
 
-class _Tokens(BaseModel):
+def _as_recipe(value: Any) -> Any:
+    return {"recipe": value} if isinstance(value, str) else value
+
+
+class _Tokenizer(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    tokens: str
+    name: str
+    end_of_text: str | None = None
+
+
+class _SimulateEpochs(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    target_tokens: Tokens
 
 
 class _Compare(BaseModel):
@@ -51,11 +84,12 @@ class _Compare(BaseModel):
 class _StudyFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str
-    datasets: dict[str, str | _Texts | _Tokens]
+    datasets: dict[str, Annotated[_Given, BeforeValidator(_as_recipe)]]
     ladder: str
     seeds: Count | dict[str, Count] | None = None
     learning_rates: LearningRates | list[Factor] | None = None
-    tokenizer: str | None = None
+    tokenizer: str | _Tokenizer | None = None
+    simulate_epochs: _SimulateEpochs | None = None
     heldout: dict[str, str]
     evaluate: list[str | dict[str, Any]] = []
     keep: Literal["longest", "all"] = "longest"
@@ -75,6 +109,8 @@ class Study:
     """Datasets that are there as Parquet files."""
     tokens: dict[str, Path]
     """Datasets that are there as packed tokens."""
+    imports: dict[str, tuple[TokenFormat, tuple[Path, ...]]]
+    """Datasets that are there as token files of other tools."""
     order: tuple[str, ...]
     """All datasets as the file names them."""
     ladder: str
@@ -82,7 +118,11 @@ class Study:
     """For every rung, or by rung; None leaves them to the ladder."""
     learning_rates: LearningRates | None
     """Multiples of the tuned learning rate that the small rungs are trained at besides it."""
-    tokenizer: Path | None
+    tokenizer: str | None
+    """A path, or a name on the hub."""
+    end_of_text: str | None
+    """The tokenizer's token between documents, where it does not say itself."""
+    simulate_epochs: SimulatedEpochs | None
     heldout: dict[str, Path]
     evaluate: tuple[str | Mapping[str, Any], ...]
     """Tasks of multiple choice, by name, or by name with what differs (proxy_training/task_items.py)."""
@@ -126,15 +166,20 @@ def load_study(path: Path, *, ladder: str | None = None, builtin_only: bool = Fa
         raise file.error(("compare", "law"), str(error)) from None
     if len(raw.datasets) < 2:
         raise file.error(("datasets",), "a study compares at least two datasets.")
-    recipes, texts, tokens = {}, {}, {}
+    recipes: dict[str, Recipe] = {}
+    texts: dict[str, tuple[Path, ...]] = {}
+    tokens: dict[str, Path] = {}
+    imports: dict[str, tuple[TokenFormat, tuple[Path, ...]]] = {}
     for name, value in raw.datasets.items():
-        if isinstance(value, str):
-            recipes[name] = _recipe(file, base, name, value, builtin_only)
-        elif isinstance(value, _Texts):
-            texts[name] = _files(file, base, name, value.parquet)
-            if builtin_only:
-                check_inside(base, texts[name])
-        else:
+        if value.recipe is not None:
+            recipes[name] = _recipe(file, base, name, value.recipe, builtin_only)
+        elif value.parquet is not None:
+            texts[name] = _files(file, base, (name, "parquet"), value.parquet, inside=builtin_only)
+        elif value.megatron is not None:
+            imports[name] = "megatron", _files(file, base, (name, "megatron"), value.megatron, inside=builtin_only)
+        elif value.dclm is not None:
+            imports[name] = "dclm", _files(file, base, (name, "dclm"), value.dclm, inside=builtin_only)
+        elif value.tokens is not None:
             tokens[name] = base / value.tokens
     heldout = {name: base / value for name, value in raw.heldout.items()}
     for name, target in heldout.items():
@@ -142,7 +187,7 @@ def load_study(path: Path, *, ladder: str | None = None, builtin_only: bool = Fa
             raise file.error(("heldout", name), f"no such file: {target}.")
     if not heldout:
         raise file.error(("heldout",), "name at least one held-out set to measure on.")
-    if tokens and raw.tokenizer is None:
+    if (tokens or imports) and raw.tokenizer is None:
         raise file.error(("tokenizer",), "datasets given as tokens need the tokenizer that made them.")
     rates = _learning_rates(raw.learning_rates)
     ladder = ladder or _ladder_name(base, raw.ladder)
@@ -153,11 +198,14 @@ def load_study(path: Path, *, ladder: str | None = None, builtin_only: bool = Fa
         recipes=recipes,
         texts=texts,
         tokens=tokens,
+        imports=imports,
         order=tuple(raw.datasets),
         ladder=ladder,
         seeds=raw.seeds,
         learning_rates=rates,
-        tokenizer=base / raw.tokenizer if raw.tokenizer else None,
+        tokenizer=_tokenizer(file, base, raw),
+        end_of_text=raw.tokenizer.end_of_text if isinstance(raw.tokenizer, _Tokenizer) else None,
+        simulate_epochs=_simulated(file, raw),
         heldout=heldout,
         evaluate=_tasks(file, base, raw.evaluate, builtin_only=builtin_only),
         keep=raw.keep,
@@ -173,14 +221,41 @@ def load_study(path: Path, *, ladder: str | None = None, builtin_only: bool = Fa
 def _check_stranger(file: YamlFile, raw: _StudyFile) -> None:
     named: list[tuple[Field, str]] = [(("heldout", name), target) for name, target in raw.heldout.items()]
     for name, value in raw.datasets.items():
-        if isinstance(value, _Texts):
-            patterns = [value.parquet] if isinstance(value.parquet, str) else value.parquet
-            named += [(("datasets", name, "parquet"), pattern) for pattern in patterns]
-        else:
-            named.append((("datasets", name), value if isinstance(value, str) else value.tokens))
-    named += [(("ladder",), raw.ladder), (("tokenizer",), raw.tokenizer or "")]
+        for kind in value.named():
+            patterns = getattr(value, kind)
+            at: Field = ("datasets", name) if kind == "recipe" else ("datasets", name, kind)
+            named += [(at, pattern) for pattern in ([patterns] if isinstance(patterns, str) else patterns)]
+    named += [(("ladder",), raw.ladder), (("tokenizer",), _tokenizer_name(raw) or "")]
     for at, target in named:
         check_named(file, at, target)
+
+
+def _tokenizer_name(raw: _StudyFile) -> str | None:
+    return raw.tokenizer.name if isinstance(raw.tokenizer, _Tokenizer) else raw.tokenizer
+
+
+def _tokenizer(file: YamlFile, base: Path, raw: _StudyFile) -> str | None:
+    """The path of the tokenizer made whole, or its name on the hub."""
+    from curate.proxy_training.tokenizer_sources import is_hub_name
+
+    name = _tokenizer_name(raw)
+    if name is None:
+        return None
+    path = base / Path(name).expanduser()
+    if not path.exists() and not is_hub_name(name):
+        raise file.error(("tokenizer",), f"no tokenizer at {path}.")
+    return str(path) if path.exists() else name
+
+
+def _simulated(file: YamlFile, raw: _StudyFile) -> SimulatedEpochs | None:
+    full = {name: some.full_tokens for name, some in raw.datasets.items() if some.full_tokens is not None}
+    if raw.simulate_epochs is not None:
+        return SimulatedEpochs(raw.simulate_epochs.target_tokens, full)
+    for name in full:
+        raise file.error(
+            ("datasets", name, "full_tokens"), "says nothing without simulate_epochs: {target_tokens: ...}."
+        )
+    return None
 
 
 def _recipe(file: YamlFile, base: Path, name: str, value: str, builtin_only: bool) -> Recipe:
@@ -189,13 +264,19 @@ def _recipe(file: YamlFile, base: Path, name: str, value: str, builtin_only: boo
     return load_recipe(base / value, builtin_only=builtin_only)
 
 
-def _files(file: YamlFile, base: Path, name: str, patterns: str | list[str]) -> tuple[Path, ...]:
+def _files(
+    file: YamlFile, base: Path, at: tuple[str, str], patterns: str | list[str], *, inside: bool
+) -> tuple[Path, ...]:
+    """The files of a dataset; `inside`: none may lead out of the study's folder."""
     from curate.readers import list_files
 
     try:
-        return tuple(Path(found.path) for found in list_files(patterns, base=base))
+        files = tuple(Path(found.path) for found in list_files(patterns, base=base))
     except InputError as error:
-        raise file.error(("datasets", name, "parquet"), str(error)) from None
+        raise file.error(("datasets", *at), str(error)) from None
+    if inside:
+        check_inside(base, files)
+    return files
 
 
 def _ladder_name(base: Path, name: str) -> str:

@@ -6,13 +6,18 @@ what lies between the matrix products (1.9 x; the head is half of a step at voca
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from curate.kernels.logits import LANES, powers_of_logits
+
 CHUNK_LOGITS = 2**21  # on a CPU: 512 tokens at a vocabulary of 4,096; longer chunks leave the cache
+CHUNK_LOGITS_BF16 = 2**21
 CHUNK_LOGITS_GPU = 2**28
 CHUNK_TOKENS_MIN = 256  # shorter chunks starve the matrix products
 
@@ -37,24 +42,27 @@ class LinearCrossEntropy(torch.autograd.Function):
         """x (M, n, d), weight (M, V, d), targets (M, n) to two of (M,): mean cross entropy + z_loss * mean log Z
         squared, and mean cross entropy."""
         tokens, vocabulary = x.shape[1], weight.shape[1]
-        kind = torch.bfloat16 if bf16 else weight.dtype
-        inputs, matrices = x.to(kind), weight.to(kind)
-        logits_to_gradient = _compiled_kernel() if compiled else logits_gradient
-        chunk = max(CHUNK_TOKENS_MIN, (CHUNK_LOGITS_GPU if x.is_cuda else CHUNK_LOGITS) // vocabulary)
         x_gradient = torch.empty_like(x)
         weight_gradient = torch.zeros_like(weight)
-        nats, log_z_squared = x.new_zeros(len(x)), x.new_zeros(len(x))
-        for member, matrix in enumerate(matrices):
-            for start in range(0, tokens, chunk):
-                part = slice(start, start + chunk)
-                some = inputs[member, part]
-                gradient, some_nats, some_squares = logits_to_gradient(
-                    some @ matrix.T, targets[member, part, None], z_loss, tokens
-                )
-                nats[member] += some_nats
-                log_z_squared[member] += some_squares
-                x_gradient[member, part] = gradient @ matrix
-                weight_gradient[member] += gradient.T @ some
+        sums = x.new_zeros(2, len(x))  # of nats and of log Z squared, by member
+        if bf16 and x.device.type == "cpu":
+            for member in range(len(x)):
+                of_member = (x[member], weight[member], targets[member])
+                sums[:, member] = _in_columns(*of_member, z_loss, x_gradient[member], weight_gradient[member])
+        else:
+            kind = torch.bfloat16 if bf16 else weight.dtype
+            inputs, matrices = x.to(kind), weight.to(kind)
+            logits_to_gradient = _compiled_kernel() if compiled else logits_gradient
+            chunk = max(CHUNK_TOKENS_MIN, (CHUNK_LOGITS_GPU if x.is_cuda else CHUNK_LOGITS) // vocabulary)
+            for member, matrix in enumerate(matrices):
+                for start in range(0, tokens, chunk):
+                    part = slice(start, start + chunk)
+                    some = inputs[member, part]
+                    gradient, *more = logits_to_gradient(some @ matrix.T, targets[member, part, None], z_loss, tokens)
+                    sums[:, member] += torch.stack(more)
+                    x_gradient[member, part] = gradient @ matrix
+                    weight_gradient[member] += gradient.T @ some
+        nats, log_z_squared = sums
         ctx.save_for_backward(x_gradient, weight_gradient)
         cross_entropy = nats / tokens
         ctx.mark_non_differentiable(cross_entropy)
@@ -66,6 +74,54 @@ class LinearCrossEntropy(torch.autograd.Function):
         x_gradient, weight_gradient = ctx.saved_tensors
         by_member = gradient[:, None, None]
         return x_gradient * by_member, weight_gradient * by_member, None, None, None, None
+
+
+def _in_columns(
+    x: Tensor, weight: Tensor, targets: Tensor, z_loss: float, x_gradient: Tensor, weight_gradient: Tensor
+) -> Tensor:
+    """Fill the gradients of one member, in bfloat16 on a CPU; returns the sums of nats and of log Z squared.
+
+    A column of logits is a token: of its powers exp(logit - largest), which replace the logits, the gradient is a
+    multiple, which the narrow operands of both products take on.
+    """
+    tokens, vocabulary = len(x), len(weight)
+    spare = -tokens % LANES  # columns that fill the last vector, and count nothing
+    inputs, matrix = F.pad(x.bfloat16(), (0, 0, 0, spare)), weight.bfloat16()
+    targets = F.pad(targets, (0, spare))
+    across = matrix.T.contiguous()
+    chunk = max(CHUNK_TOKENS_MIN, CHUNK_LOGITS_BF16 // vocabulary) // LANES * LANES
+    sums = x.new_zeros(2)
+    for start in range(0, tokens, chunk):
+        some = inputs[start : start + chunk]
+        target = targets[start : start + chunk], torch.arange(len(some))
+        counted = min(len(some), tokens - start)
+        logits = matrix @ some.T
+        right = logits[target].float()
+        largest, total = _to_powers(logits)
+        log_z = total.log() + largest
+        slope = 1 + 2 * z_loss * log_z
+        factor = slope / (tokens * total)
+        factor[counted:] = 0
+        logits[target] = ((right - largest).exp() - total / slope).bfloat16()
+        x_gradient[start : start + counted] = ((across @ logits) * factor).T[:counted]
+        weight_gradient += logits @ (some * factor[:, None]).bfloat16()
+        sums += torch.stack(((log_z - right)[:counted].sum(), log_z[:counted].square().sum()))
+    return sums
+
+
+def _to_powers(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (V, n) in bfloat16 become powers; the largest logit and the sum of powers of each column, in float32."""
+    columns = logits.shape[1]
+    largest, total = torch.empty(columns), torch.empty(columns)
+    arrays = (logits.view(torch.uint16).numpy(), largest.numpy(), total.numpy())
+    share = -(-columns // (LANES * torch.get_num_threads())) * LANES  # a column has the same bits in any share
+    starts = range(0, columns, share)
+    if len(starts) == 1:
+        powers_of_logits(*arrays, 0, columns)
+    else:
+        with ThreadPoolExecutor(len(starts)) as threads:
+            list(threads.map(lambda start: powers_of_logits(*arrays, start, min(start + share, columns)), starts))
+    return largest, total
 
 
 def logits_gradient(logits: Tensor, target: Tensor, z_loss: float, tokens: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,9 +20,9 @@ from tokenizers import Tokenizer
 from curate.errors import InputError, RecipeError
 from curate.fingerprints import fingerprint
 from curate.proxy_training.evaluators import Evaluator, MetricRow, as_evaluated, ratio_with_error
-from curate.proxy_training.packing import read_texts
 from curate.proxy_training.procedure import METRIC
-from curate.proxy_training.tokenizer import END_OF_TEXT, encode_documents
+from curate.proxy_training.texts import read_texts
+from curate.proxy_training.tokenizer import encode_documents, end_of_text
 
 if TYPE_CHECKING:
     import torch
@@ -98,7 +98,7 @@ def load_heldout(
 ) -> HeldOutSet:
     """The held-out set of `heldout_excerpts` as windows. Raises what it raises."""
     excerpts = heldout_excerpts(name, files, bytes_per_set=bytes_per_set, bytes_per_document=bytes_per_document)
-    end = tokenizer.token_to_id(END_OF_TEXT)
+    end = end_of_text(tokenizer)
     windows, targets, documents = [], [], []
     for document, tokens in enumerate(encode_documents(tokenizer, excerpts)):
         stream = np.array([end, *tokens], dtype=np.int64)

@@ -22,7 +22,7 @@ from torch import Tensor
 from curate.errors import InputError, RecipeError
 from curate.proxy_training.model import Proxy
 from curate.proxy_training.shape import ModelShape
-from curate.proxy_training.tokenizer import END_OF_TEXT
+from curate.proxy_training.tokenizer import end_of_text
 
 CLASSES = {
     "llama": "LlamaForCausalLM",
@@ -47,15 +47,16 @@ def export_to_hugging_face(model: Proxy, folder: Path, tokenizer: Tokenizer | No
         exported = getattr(transformers, CLASSES[kind])(config)
     exported.load_state_dict(_to_names(kind, plain), strict=True)
     folder.mkdir(parents=True, exist_ok=True)
-    end = None if tokenizer is None else tokenizer.token_to_id(END_OF_TEXT)
+    end = None if tokenizer is None else end_of_text(tokenizer)
     exported.generation_config = transformers.GenerationConfig(bos_token_id=end, eos_token_id=end, pad_token_id=end)
     exported.save_pretrained(folder)
     if tokenizer is not None:
+        separator = tokenizer.id_to_token(end_of_text(tokenizer))
         transformers.PreTrainedTokenizerFast(
             tokenizer_object=tokenizer,
-            bos_token=END_OF_TEXT,
-            eos_token=END_OF_TEXT,
-            pad_token=END_OF_TEXT,
+            bos_token=separator,
+            eos_token=separator,
+            pad_token=separator,
             model_max_length=plain.shape.sequence_length,
         ).save_pretrained(folder)
     return CLASSES[kind]
@@ -185,7 +186,7 @@ def _changed(model: Proxy, shape: ModelShape, change: Callable[[str, Tensor], Te
 
 def _config(kind: str, shape: ModelShape, tokenizer: Tokenizer | None) -> Any:
     """The configuration of transformers for `shape`."""
-    end = None if tokenizer is None else tokenizer.token_to_id(END_OF_TEXT)
+    end = None if tokenizer is None else end_of_text(tokenizer)
     facts: dict[str, Any] = {
         "vocab_size": shape.vocab_size,
         "hidden_size": shape.width,

@@ -6,7 +6,7 @@ short. A run that fails does not stop the others; the ladder then ends with a Tr
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +27,7 @@ from curate.proxy_training.options import TrainingOptions
 from curate.proxy_training.packing import TokenizedDataset, same_tokenizer
 from curate.proxy_training.procedure import Procedure, settle_precision
 from curate.proxy_training.run import Run
+from curate.proxy_training.simulated_epochs import SimulatedEpochs
 from curate.proxy_training.standing import note_start
 from curate.proxy_training.tokenizer import load_tokenizer
 from curate.proxy_training.watching import Watcher
@@ -164,6 +165,7 @@ def ready(
     ladder: Ladder,
     out: Path,
     learning_rates: LearningRates | None = None,
+    simulate_epochs: SimulatedEpochs | None = None,
     tasks: Sequence[str | Mapping[str, Any]] = (),
     options: TrainingOptions | None = None,
     device: Device = "auto",
@@ -199,8 +201,10 @@ def ready(
     )
     evaluation = evaluation_fingerprint({**sets, **evaluators})
     runs = runs_of(ladder, datasets, procedure, evaluation=evaluation, learning_rates=learning_rates)
-    for name, repeats in {run.dataset.name: run.epochs for run in runs if run.epochs > 1}.items():
-        progress.note(f"{name} holds fewer tokens than the largest budget: it is repeated ({repeats:.1f} epochs).")
+    if simulate_epochs is not None:
+        runs = [simulate_epochs.applied(run) for run in runs]
+    for note in _repeats(runs, simulate_epochs):
+        progress.note(note)
     return Ready(ladder, tuple(runs), sets, evaluators, options or TrainingOptions(), on, out)
 
 
@@ -211,6 +215,7 @@ def train_ladder(
     ladder: Ladder,
     out: Path,
     learning_rates: LearningRates | None = None,
+    simulate_epochs: SimulatedEpochs | None = None,
     tasks: Sequence[str | Mapping[str, Any]] = (),
     options: TrainingOptions | None = None,
     device: Device = "auto",
@@ -232,6 +237,7 @@ def train_ladder(
         ladder=ladder,
         out=out,
         learning_rates=learning_rates,
+        simulate_epochs=simulate_epochs,
         tasks=tasks,
         options=options,
         device=device,
@@ -258,6 +264,19 @@ def loss_curves(out: Path) -> pa.Table:
     kinds = dict.fromkeys(CURVE_COLUMNS, pa.string()) | dict.fromkeys(("seed", "step", "tokens"), pa.int64())
     kinds |= dict.fromkeys(("loss", "learning_rate"), pa.float64())
     return pa.table(columns, schema=pa.schema(list(kinds.items())))
+
+
+def _repeats(runs: Sequence[Run], simulated: SimulatedEpochs | None) -> Iterator[str]:
+    """A sentence for each dataset that its longest run sees more than once."""
+    for run in {run.dataset.name: run for run in sorted(runs, key=lambda run: run.epochs)}.values():
+        if run.drawn_from_tokens is not None and simulated is not None:
+            yield (
+                f"{run.dataset.name} is seen {run.epochs:.1f} times at the longest budget of every rung, as all of it "
+                f"would be at {simulated.target_tokens:.3g} tokens (simulated)."
+            )
+        elif run.epochs > 1:
+            epochs = f"{run.epochs:.1f} epochs"
+            yield f"{run.dataset.name} holds fewer tokens than the largest budget: it is repeated ({epochs})."
 
 
 def _load_heldout_sets(

@@ -195,7 +195,8 @@ class Ladder(BaseModel):
     source: tuple[str, ...] | str = ()
     """Publications and files that its numbers come from."""
     tokenizer: str | None = None
-    """Path of a tokenizer, or its name on a hub; None: the study trains one of `vocab_size` entries."""
+    """Path of a tokenizer, from the ladder's folder, or its name on a hub; None: the study trains one of `vocab_size`
+    entries."""
     vocab_size: int = Field(ge=SMALLEST_VOCABULARY)
     """Entries of the tokenizer."""
     model_vocab_size: int | None = Field(None, ge=SMALLEST_VOCABULARY)
@@ -277,4 +278,7 @@ def load_ladder(name_or_path: str | Path) -> Ladder:
                 f"No ladder is called {str(name_or_path)!r}: take {shipped}, or the path of a .yaml file."
             )
     file = load_yaml(path)
-    return file.parse(Ladder, file.data)
+    ladder = file.parse(Ladder, file.data)
+    if ladder.tokenizer and (beside := path.parent / ladder.tokenizer).exists():
+        return ladder.model_copy(update={"tokenizer": str(beside)})
+    return ladder

@@ -14,8 +14,9 @@ import numpy as np
 
 from curate.errors import InputError
 from curate.fingerprints import fingerprint, write_json
-from curate.proxy_training.packing import TokenizedDataset, open_packed, same_tokenizer, token_dtype
-from curate.proxy_training.tokenizer import END_OF_TEXT, load_tokenizer
+from curate.proxy_training.packing import TokenizedDataset, open_packed, same_tokenizer
+from curate.proxy_training.spool import token_dtype
+from curate.proxy_training.tokenizer import end_of_text, load_tokenizer
 
 
 def neutral_mixture(datasets: Mapping[str, TokenizedDataset], *, tokens: int, out: Path) -> TokenizedDataset:
@@ -36,8 +37,7 @@ def neutral_mixture(datasets: Mapping[str, TokenizedDataset], *, tokens: int, ou
             pass
         (out / "tokens.json").unlink()
     tokenizer = load_tokenizer(ordered[0].tokenizer_path)
-    end = tokenizer.token_to_id(END_OF_TEXT)
-    assert end is not None  # load_tokenizer has looked
+    end = end_of_text(tokenizer)
     parts = [_share(packed, share, end) for packed in ordered]
     stream = np.concatenate(parts).astype(token_dtype(ordered[0].vocab_size))
     out.mkdir(parents=True, exist_ok=True)

@@ -3,36 +3,37 @@
 A packed folder holds `tokens.bin` (uint16, or uint32 for vocabularies above 65,536), `tokenizer.json` (a copy,
 so that the folder explains itself) and `tokens.json` (counts and fingerprints, written last: without it the
 folder does not count). Documents stand in the order of a seeded hash of their id, so neighbours of one source
-do not cluster and the file does not depend on how the dataset was cut into parts; each is followed by
-`<|endoftext|>`. Sequences of T+1 tokens are windows at multiples of T, visited in a seeded permutation, another
-one in each epoch. Costs: the tokens are written twice (a spool in dataset order, then the shuffled file);
-memory is one batch plus 32 bytes a document.
+do not cluster and the file does not depend on how the dataset was cut into parts; each is followed by its
+end of text. Sequences of T+1 tokens are windows at multiples of T, visited in a seeded permutation, another
+one in each epoch. What packing costs is spool.py's to say.
 """
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from curate.errors import InputError, MismatchError
+from curate.errors import InputError, MismatchError, TrainingError
 from curate.fingerprints import file_fingerprint, write_json
 from curate.fingerprints import fingerprint as fingerprint_of
 from curate.progress import Progress
-from curate.proxy_training.tokenizer import END_OF_TEXT, encode_documents, load_tokenizer, tokenizer_fingerprint
+from curate.proxy_training.spool import Spooled, gather, spool_texts, token_dtype
+from curate.proxy_training.texts import cut
+from curate.proxy_training.tokenizer import load_tokenizer, tokenizer_fingerprint, vocabulary_size
 
 PACKING = "documents by seeded hash of id, end-of-text after each, windows of T+1 at multiples of T; v1"
-BATCH_DOCUMENTS = 1024
-BATCH_CHARACTERS = 4_000_000
 ORDER_BLOCK = 4096
 """Places of the order that are computed at once: one place costs as much as a thousand, a third of a millisecond."""
+BYTES_PER_TOKEN = 3.0
+"""Of text, at least, where it is not a very small vocabulary's: what the disk is checked for."""
+SPOOL = "spool"
+VERIFIED = 1 << 24
+"""Tokens that are looked at at once."""
 
 
 @dataclass(frozen=True)
@@ -76,50 +77,105 @@ def pack_dataset(
     tokenizer: Path,
     out: Path,
     seed: int = 0,
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> TokenizedDataset:
     """Tokenise and shuffle the documents of `parts` (Parquet, string columns `id` and `text`) into the folder
     `out`.
 
     A folder that already holds this dataset under this tokenizer and seed is opened instead; anything else in it is
-    rebuilt. Raises InputError naming file and column for input that cannot be used, and for a dataset without a
-    document.
+    rebuilt, but for the pieces of a packing that was killed. `workers`: processes for large input, at most one a core
+    (one alone uses all cores, too, only not as well). Raises InputError naming file and column for input that cannot
+    be used, and for a dataset without a document; TrainingError when the disk is too small.
     """
     packed_fingerprint = fingerprint_of([PACKING, fingerprint, tokenizer_fingerprint(tokenizer), seed])
-    if (out / "tokens.json").exists():
-        try:
-            packed = open_packed(out)
-            if packed.fingerprint == packed_fingerprint:
-                return replace(packed, name=name)
-        except InputError:  # damaged: built again below
-            pass
-        (out / "tokens.json").unlink()
+    if (found := current(out, packed_fingerprint, name=name)) is not None:
+        return found
+    progress = progress or Progress()
+    pieces = cut(parts)
+    text_bytes = sum(piece.text_bytes for piece in pieces)
+    spool = begin(out, packed_fingerprint, tokenizer)
+    check_disk(spool, name=name, tokens=text_bytes / BYTES_PER_TOKEN, tokenizer=tokenizer)
+    with progress.task(f"tokenise {name}", total=text_bytes, unit="B") as task:
+        spooled = spool_texts(
+            pieces,
+            tokenizer=out / "tokenizer.json",
+            folder=spool,
+            seed=seed,
+            workers=min(workers, len(os.sched_getaffinity(0))),
+            task=task,
+        )
+    if not any(len(piece.lengths) for piece in spooled):
+        raise InputError(
+            f"Dataset {name!r} holds no documents in its {len(parts)} part(s); there is nothing to train on."
+        )
+    return finish(spooled, name=name, dataset_fingerprint=fingerprint, fingerprint=packed_fingerprint, out=out)
+
+
+def current(out: Path, fingerprint: str, *, name: str) -> TokenizedDataset | None:
+    """What the folder holds, if it is what `fingerprint` says and whole; otherwise it does not count any more."""
+    if not (out / "tokens.json").exists():
+        return None
+    try:
+        packed = open_packed(out)
+        if packed.fingerprint == fingerprint:
+            shutil.rmtree(out / SPOOL, ignore_errors=True)  # of a packing that was killed at its very end
+            return replace(packed, name=name)
+    except InputError:  # damaged: built again
+        pass
+    (out / "tokens.json").unlink()
+    return None
+
+
+def begin(out: Path, fingerprint: str, tokenizer: Path) -> Path:
+    """A folder with its tokenizer; returns where the pieces of what `fingerprint` says go, others' being removed."""
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(tokenizer, out / "tokenizer.json")
-    spool = out / "spool.bin"
-    keys, lengths, text_bytes, vocab_size = _spool(
-        parts, out / "tokenizer.json", spool, seed=seed, name=name, progress=progress or Progress()
-    )
-    digest = _shuffle(spool, out / "tokens.bin", keys, lengths, token_dtype(vocab_size))
-    spool.unlink()
+    spool = out / SPOOL / fingerprint[:16]
+    for other in (out / SPOOL).glob("*"):
+        if other != spool:
+            shutil.rmtree(other)
+    spool.mkdir(parents=True, exist_ok=True)
+    return spool
+
+
+def check_disk(spool: Path, *, name: str, tokens: float, tokenizer: Path) -> None:
+    """Raise TrainingError if spool and packed file of about so many tokens do not fit on the disk."""
+    itemsize = token_dtype(vocabulary_size(load_tokenizer(tokenizer))).itemsize
+    need = 2 * tokens * itemsize - sum(file.stat().st_size for file in spool.glob("*.bin"))
+    free = shutil.disk_usage(spool).free
+    if need > free:
+        raise TrainingError(
+            f"Packing {name!r} needs about {need / 1e9:,.1f} GB in {spool.parent.parent}, half of it only while "
+            f"it packs, and {free / 1e9:,.1f} GB are free; make room, or name another work folder."
+        )
+
+
+def finish(
+    spooled: Sequence[Spooled], *, name: str, dataset_fingerprint: str, fingerprint: str, out: Path
+) -> TokenizedDataset:
+    """Gather the pieces into tokens.bin, remove them, and say what the folder holds."""
+    vocab_size = vocabulary_size(load_tokenizer(out / "tokenizer.json"))
+    digest = gather(spooled, out / "tokens.bin", token_dtype(vocab_size))
     facts = {
         "name": name,
-        "tokens": int(lengths.sum()),
-        "documents": len(lengths),
-        "text_bytes": text_bytes,
+        "tokens": sum(int(piece.lengths.sum()) for piece in spooled),
+        "documents": sum(len(piece.lengths) for piece in spooled),
+        "text_bytes": sum(piece.text_bytes for piece in spooled),
         "vocab_size": vocab_size,
-        "dataset_fingerprint": fingerprint,
+        "dataset_fingerprint": dataset_fingerprint,
         "tokenizer_fingerprint": tokenizer_fingerprint(out / "tokenizer.json"),
-        "fingerprint": packed_fingerprint,
+        "fingerprint": fingerprint,
         "content": digest,
     }
     write_json(out / "tokens.json", facts)
+    shutil.rmtree(out / SPOOL)
     return open_packed(out)
 
 
 def open_packed(folder: Path, *, verify: bool = False) -> TokenizedDataset:
-    """Open a packed folder; with `verify` the tokens are read once and their hash compared. Raises InputError
-    if damaged."""
+    """Open a packed folder; with `verify` the tokens are read once, their hash compared and their ids looked at.
+    Raises InputError if damaged."""
     path = folder / "tokens.json"
     try:
         facts = json.loads(path.read_text())
@@ -134,14 +190,14 @@ def open_packed(folder: Path, *, verify: bool = False) -> TokenizedDataset:
     actual = binary.stat().st_size if binary.exists() else 0
     if actual != expected:
         raise InputError(f"{binary}: {actual} bytes, expected {expected}; pack the dataset again.")
-    if verify and file_fingerprint(binary) != digest:
-        raise InputError(f"{binary}: the content does not match its hash; pack the dataset again.")
+    if verify:
+        if file_fingerprint(binary) != digest:
+            raise InputError(f"{binary}: the content does not match its hash; pack the dataset again.")
+        stream = packed.stream()
+        largest = max(int(stream[start : start + VERIFIED].max()) for start in range(0, packed.tokens, VERIFIED))
+        if largest >= packed.vocab_size:
+            raise InputError(f"{binary}: holds id {largest} of a vocabulary of {packed.vocab_size}; pack it again.")
     return packed
-
-
-def token_dtype(vocab_size: int) -> np.dtype:
-    """The narrowest of uint16 and uint32 that holds the ids."""
-    return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
 
 
 class Sequences:
@@ -151,14 +207,16 @@ class Sequences:
     target once.
     """
 
-    def __init__(self, packed: TokenizedDataset, *, length: int, seed: int) -> None:
+    def __init__(
+        self, packed: TokenizedDataset, *, length: int, seed: int, drawn_from_tokens: int | None = None
+    ) -> None:
+        """Of the whole dataset, or of its first `drawn_from_tokens`: a random sample of its documents."""
+        tokens = packed.tokens if drawn_from_tokens is None else min(drawn_from_tokens, packed.tokens)
         self.length = length
         self.seed = seed
-        self.windows = (packed.tokens - 1) // length
+        self.windows = (tokens - 1) // length
         if self.windows < 1:
-            raise InputError(
-                f"Dataset {packed.name!r} holds {packed.tokens} tokens, fewer than one sequence of {length + 1}."
-            )
+            raise InputError(f"Dataset {packed.name!r} holds {tokens} tokens, fewer than one sequence of {length + 1}.")
         self._stream = packed.stream()
         self._block = (0, np.empty(0, dtype=np.int64))
         """A part of the order, from the cursor that needed it first; one value, so that threads may share it."""
@@ -209,98 +267,6 @@ def _mix(values: Any) -> Any:
         values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
-
-
-def read_texts(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Batches of string `columns` of a Parquet file; raises InputError naming the file, column or row that
-    cannot be used."""
-    try:
-        file = pq.ParquetFile(path)
-        for column in columns:
-            if column not in file.schema_arrow.names:
-                raise InputError(f"{path}: no column {column!r}; training needs {', '.join(columns)}.")
-            kind = file.schema_arrow.field(column).type
-            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-                raise InputError(f"{path}: column {column!r} is {kind}, training needs strings.")
-        row = 0
-        for batch in file.iter_batches(batch_size=BATCH_DOCUMENTS, columns=columns):
-            for column in columns:
-                if batch.column(column).null_count:
-                    missing = row + batch.column(column).is_null().to_pylist().index(True)
-                    raise InputError(f"{path}: row {missing} has no {column!r}; drop it or fill it in.")
-            row += batch.num_rows
-            yield batch
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: cannot be read as Parquet ({error}).") from error
-
-
-def _spool(
-    parts: Sequence[Path], tokenizer_path: Path, spool: Path, *, seed: int, name: str, progress: Progress
-) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Encode all documents into `spool` in dataset order; returns sort keys (n, 2), lengths (n,), text bytes,
-    vocabulary."""
-    tokenizer = load_tokenizer(tokenizer_path)
-    vocab_size = tokenizer.get_vocab_size()
-    dtype = token_dtype(vocab_size)
-    end = tokenizer.token_to_id(END_OF_TEXT)
-    key = seed.to_bytes(8, "little", signed=True)
-    keys: list[np.ndarray] = []
-    lengths: list[np.ndarray] = []
-    text_bytes = 0
-    total = sum(path.stat().st_size for path in parts if path.exists())
-    with progress.task(f"tokenise {name}", total=total, unit="B") as task, spool.open("wb") as file:
-        for path in parts:
-            before = path.stat().st_size if path.exists() else 0
-            for ids, texts in _document_batches(path):
-                encoded = encode_documents(tokenizer, texts)
-                file.write(np.concatenate([np.array([*one, end], dtype=dtype) for one in encoded]).tobytes())
-                lengths.append(np.array([len(one) + 1 for one in encoded], dtype=np.int64))
-                digests = b"".join(
-                    hashlib.blake2b(part.encode(), digest_size=8, key=key).digest()
-                    for one_id, text in zip(ids, texts, strict=True)
-                    for part in (one_id, text)  # the text decides between documents of one id
-                )
-                keys.append(np.frombuffer(digests, dtype="<u8").reshape(-1, 2))
-                text_bytes += sum(len(text.encode()) for text in texts)
-            task.advance(before)
-    if not lengths:
-        raise InputError(
-            f"Dataset {name!r} holds no documents in its {len(parts)} part(s); there is nothing to train on."
-        )
-    return np.concatenate(keys), np.concatenate(lengths), text_bytes, vocab_size
-
-
-def _document_batches(path: Path) -> Iterator[tuple[list[str], list[str]]]:
-    """Ids and texts of a part, cut so that no batch is large in documents or in characters."""
-    for batch in read_texts(path, ["id", "text"]):
-        ids: list[str] = []
-        texts: list[str] = []
-        characters = 0
-        for one_id, text in zip(batch.column("id").to_pylist(), batch.column("text").to_pylist(), strict=True):
-            ids.append(one_id)
-            texts.append(text)
-            characters += len(text)
-            if characters > BATCH_CHARACTERS:
-                yield ids, texts
-                ids, texts, characters = [], [], 0
-        if ids:
-            yield ids, texts
-
-
-def _shuffle(spool: Path, target: Path, keys: np.ndarray, lengths: np.ndarray, dtype: np.dtype) -> str:
-    """Copy the documents of `spool` to `target` in the order of their keys; returns the hash of the file."""
-    order = np.lexsort((keys[:, 1], keys[:, 0]))
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    source = np.memmap(spool, dtype=dtype, mode="r")
-    digest = hashlib.blake2b(digest_size=16)  # as file_fingerprint
-    with target.open("wb") as file:
-        for some in np.array_split(order, max(1, len(order) // BATCH_DOCUMENTS)):
-            block = np.concatenate([source[starts[i] : starts[i] + lengths[i]] for i in some]).tobytes()
-            digest.update(block)
-            file.write(block)
-        file.flush()
-        os.fsync(file.fileno())
-    return digest.hexdigest()
 
 
 def same_tokenizer(datasets: Mapping[str, TokenizedDataset]) -> str:

@@ -21,6 +21,7 @@ from curate.proxy_training.procedure import Procedure, settle_precision
 from curate.proxy_training.rules import RULES
 from curate.proxy_training.run import Run
 from curate.proxy_training.shape import ModelShape
+from curate.proxy_training.simulated_epochs import SimulatedEpochs
 
 CPU_PARAMS_MAX = 2e7
 """A ladder whose largest model is above this is planned for GPUs unless something else is asked for."""
@@ -101,6 +102,8 @@ class LadderPlan:
     """Tokens of each dataset, None where they are not known yet."""
     workers: int
     """Processes side by side on CPU cores."""
+    simulated: SimulatedEpochs | None = None
+    """What the runs are cut down by, so that they repeat as a larger training would."""
 
     @property
     def runs(self) -> int:
@@ -166,6 +169,7 @@ def plan_ladder(
     devices: Sequence[str | Device] | None = None,
     dollars_per_hour: Mapping[str, float] | None = None,
     learning_rates: LearningRates | None = None,
+    simulate_epochs: SimulatedEpochs | None = None,
     workers: int = 2,
 ) -> LadderPlan:
     """What training `ladder` on `datasets` (tokens by name; None where not known) would do and cost.
@@ -177,10 +181,10 @@ def plan_ladder(
     datasets = dict(datasets or {"one dataset": None})
     settled = tuple(_device(device, dollars_per_hour or {}) for device in devices or _usual_devices(ladder))
     rungs = tuple(
-        _rung(ladder, scale, datasets, settled, runs=runs_by_rung(ladder, learning_rates)[scale.name])
+        _rung(ladder, scale, datasets, settled, simulate_epochs, runs=runs_by_rung(ladder, learning_rates)[scale.name])
         for scale in ladder.scales
     )
-    return LadderPlan(ladder, rungs, settled, datasets, workers)
+    return LadderPlan(ladder, rungs, settled, datasets, workers, simulate_epochs)
 
 
 def planned_run(ladder: Ladder, scale: Scale) -> Run:
@@ -214,11 +218,18 @@ def agrees(printed: str, value: float) -> bool:
 
 
 def _rung(
-    ladder: Ladder, scale: Scale, datasets: Mapping[str, int | None], devices: Sequence[Device], *, runs: int
+    ladder: Ladder,
+    scale: Scale,
+    datasets: Mapping[str, int | None],
+    devices: Sequence[Device],
+    simulated: SimulatedEpochs | None,
+    *,
+    runs: int,
 ) -> Rung:
     run = planned_run(ladder, scale)
     shape, launch = run.shape, scale.launch
-    budgets = tuple(_budget(run, tokens, datasets) for tokens in scale.budgets_tokens)
+    unique = {name: _unique(run, name, tokens, simulated) for name, tokens in datasets.items() if tokens}
+    budgets = tuple(_budget(run, tokens, unique) for tokens in scale.budgets_tokens)
     micro = min(launch.micro_batch_sequences or run.batch_sequences, math.ceil(run.batch_sequences / launch.gpus))
     notes, same = _against_the_source(run, budgets)
     outside = None if scale.learning_rate else RULES[run.procedure.rule].outside(run.size)
@@ -248,7 +259,13 @@ def _rung(
     )
 
 
-def _budget(run: Run, tokens: int, datasets: Mapping[str, int | None]) -> PlannedBudget:
+def _unique(run: Run, name: str, packed_tokens: int, simulated: SimulatedEpochs | None) -> float:
+    """Tokens of a dataset that the run draws from."""
+    drawn = simulated and simulated.drawn_from(name, packed_tokens, longest_tokens=run.longest_tokens)
+    return drawn or packed_tokens
+
+
+def _budget(run: Run, tokens: int, unique: Mapping[str, float]) -> PlannedBudget:
     steps, trained = run.steps(tokens), run.tokens(tokens)
     return PlannedBudget(
         tokens=trained,
@@ -256,7 +273,7 @@ def _budget(run: Run, tokens: int, datasets: Mapping[str, int | None]) -> Planne
         decay_steps=steps - run.procedure.decay_start(steps),
         flops=run.shape.flops_per_token * trained,
         flops_exact=run.shape.flops_per_token_exact * trained,
-        epochs={name: trained / unique for name, unique in datasets.items() if unique},
+        epochs={name: trained / some for name, some in unique.items()},
     )
 
 

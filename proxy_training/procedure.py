@@ -21,7 +21,7 @@ from curate.proxy_training.shape import NormKind, QkNorm
 
 __all__ = ["METRIC", "Procedure", "Rules", "Size", "Tuned", "scheduled_learning_rate", "settle_precision"]
 
-ARCHITECTURE = "decoder; RMSNorm before blocks, rotary, SwiGLU; init N(0, 1/columns), outputs depth-scaled; v1"
+ARCHITECTURE = "decoder; RMSNorm before blocks, rotary, SwiGLU; init N(0, 1/columns), outputs depth-scaled; v2"
 METRIC = "bits per byte: float64 nats of text tokens / UTF-8 bytes / ln 2; windows of T inside a document; fp32; v1"
 
 

@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+DEFAULT_RULE = "mup"
+"""Of the rules that were measured at the sizes of a laptop it gives up least (docs/procedure.md)."""
 NO_BOUND = 2**40
 """A batch, in tokens, that no rule reaches."""
 
@@ -135,21 +137,22 @@ RULES: Mapping[str, Rule] = {
             "mup",
             "One base rate, found at base_width; matrices get base_width / width of it (maximal update).",
             "Yang et al. 2022 (arXiv 2203.03466); base constants measured here, docs/procedure.md",
-            (0.02e6, 1e6),
+            (0.02e6, 4e6),
             {
                 "parametrisation": "mup",
-                "base_learning_rate": 0.05,
+                "base_learning_rate": 0.035,
                 "learning_rate_exponent": 0.0,
                 "learning_rate_max": 1.0,
                 "base_batch_tokens": 1024.0,
                 "batch_exponent": 0.0,
+                "batch_tokens_min": 1,
             },
         ),
         Rule(
             "completep",
             "As mup in width; in depth, residual branches and rates by base_layers / layers.",
             "Dey et al. 2025 (arXiv 2505.01618); base constants measured here, docs/procedure.md",
-            (0.02e6, 1e6),
+            (0.02e6, 4e6),
             {
                 "parametrisation": "completep",
                 "base_learning_rate": 0.05,
@@ -157,6 +160,7 @@ RULES: Mapping[str, Rule] = {
                 "learning_rate_max": 1.0,
                 "base_batch_tokens": 1024.0,
                 "batch_exponent": 0.0,
+                "batch_tokens_min": 1,
             },
         ),
     )
@@ -168,7 +172,7 @@ class RuleConstants(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rule: str = "measured"
+    rule: str = DEFAULT_RULE
     """Name in RULES."""
     parametrisation: Literal["standard", "mup", "completep"] = "standard"
     """How initialisation and rates of a weight follow width and depth."""
@@ -218,7 +222,7 @@ class RuleConstants(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _from_the_rule(cls, given: Any) -> Any:
-        named = RULES.get(given.get("rule", "measured")) if isinstance(given, dict) else None
+        named = RULES.get(given.get("rule", DEFAULT_RULE)) if isinstance(given, dict) else None
         return {**named.constants, **given} if named else given
 
     @field_validator("rule")

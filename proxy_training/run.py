@@ -30,6 +30,8 @@ class Run:
     """Fingerprint of the held-out sets and the metric."""
     learning_rate_factor: float = 1.0
     """Times the rule's learning rate: other than 1 shows whether the order of datasets depends on it."""
+    drawn_from_tokens: int | None = None
+    """It sees only so many tokens of its dataset, the first ones, again and again (simulated epochs); None: all."""
 
     @property
     def name(self) -> str:
@@ -49,6 +51,7 @@ class Run:
                 "seed": self.seed,
                 "evaluation": self.evaluation,
                 **({} if self.learning_rate_factor == 1 else {"learning_rate_factor": self.learning_rate_factor}),
+                **({} if self.drawn_from_tokens is None else {"drawn_from_tokens": self.drawn_from_tokens}),
             }
         )
 
@@ -123,9 +126,19 @@ class Run:
         return (self.procedure.decay_start(self.steps(self.scale.budgets_tokens[-1])) + sum(decays)) * self.batch_tokens
 
     @property
+    def unique_tokens(self) -> int:
+        """Tokens that it draws from: the dataset's, or fewer under simulated epochs."""
+        return self.dataset.tokens if self.drawn_from_tokens is None else self.drawn_from_tokens
+
+    @property
+    def longest_tokens(self) -> int:
+        """Tokens of its longest branch."""
+        return self.tokens(self.scale.budgets_tokens[-1])
+
+    @property
     def epochs(self) -> float:
-        """How often the longest branch sees the dataset."""
-        return self.tokens(self.scale.budgets_tokens[-1]) / self.dataset.tokens
+        """How often the longest branch sees what it draws from."""
+        return self.longest_tokens / self.unique_tokens
 
     def facts(self) -> dict:
         """What `run.json` says."""
@@ -133,7 +146,7 @@ class Run:
             "run_id": self.fingerprint,
             "dataset": self.dataset.name,
             "dataset_fingerprint": self.dataset.dataset_fingerprint,
-            "unique_tokens": self.dataset.tokens,
+            "unique_tokens": self.unique_tokens,
             "scale": self.scale.model_dump(mode="json"),
             "seed": self.seed,
             "params": self.shape.params,

@@ -1,9 +1,10 @@
-"""The one tokenizer of a study: byte-level BPE, trained on a neutral mixture and shared by all datasets.
+"""The one tokenizer of a study, shared by all datasets: given, or byte-level BPE trained on a neutral mixture.
 
-A tokenizer is a JSON file of the `tokenizers` library; its fingerprint is the hash of the file, so the same
-file is the same tokenizer everywhere. Byte-level means that every text encodes and nothing is "unknown".
-`<|endoftext|>` (id 0) separates documents; a page that *contains* these characters gets ordinary tokens for
-them, so no page can fake a border.
+A tokenizer is a JSON file of the `tokenizers` library; its fingerprint is the hash of the file, so the same file is
+the same tokenizer everywhere. Byte-level means that every text encodes and nothing is "unknown". One token separates
+documents: the one that the file's own template appends to a text, else `<|endoftext|>` (id 0 of those trained here),
+else another usual name. A page that *contains* its characters gets ordinary tokens for them: no page can fake a border.
+Where a given tokenizer comes from is tokenizer_sources.py's.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,8 @@ from curate.errors import InputError, RecipeError
 from curate.fingerprints import file_fingerprint
 
 END_OF_TEXT = "<|endoftext|>"
+USUAL_ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[EOS]")
+"""Names of end-of-text in published tokenizers, looked for in this order."""
 SMALLEST_VOCABULARY = 257  # 256 bytes and the separator
 LONGEST_PIECE = 1_000_000  # characters that are encoded at once
 
@@ -54,25 +57,38 @@ def tokenizer_fingerprint(path: Path) -> str:
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """Read a tokenizer file; raises InputError when it is none, or has no `<|endoftext|>`."""
+    """Read a tokenizer file; raises InputError when it is none, or has no token to separate documents with."""
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises a bare Exception for everything
         raise InputError(f"{path}: not a tokenizer of the `tokenizers` library ({error}).") from error
-    if tokenizer.token_to_id(END_OF_TEXT) is None:
-        raise InputError(f"{path}: the tokenizer has no {END_OF_TEXT!r} token to separate documents with.")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True  # text that looks like a special token stays text; not stored in the file
+    try:
+        end_of_text(tokenizer)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     return tokenizer
 
 
 def end_of_text(tokenizer: Tokenizer) -> int:
-    """The id of `<|endoftext|>`; raises InputError for a tokenizer without it."""
-    end = tokenizer.token_to_id(END_OF_TEXT)
-    if end is None:
-        raise InputError(f"The tokenizer has no {END_OF_TEXT!r} token to separate documents with.")
-    return int(end)
+    """The id of the token that separates documents; raises InputError for a tokenizer without one."""
+    appended, text = tokenizer.encode("").ids, tokenizer.encode("a").ids
+    if appended and len(text) > len(appended) and text[-1] == appended[-1]:
+        return int(appended[-1])
+    for name in USUAL_ENDS:
+        if (end := tokenizer.token_to_id(name)) is not None:
+            return int(end)
+    raise InputError(
+        f"the tokenizer has no token to separate documents with (looked for {', '.join(USUAL_ENDS)}); name it with "
+        "`tokenizer: {name: ..., end_of_text: ...}`."
+    )
+
+
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """Rows that an embedding needs: the largest id and one, for ids may leave gaps."""
+    return int(max(tokenizer.get_vocab(with_added_tokens=True).values())) + 1
 
 
 def encode_documents(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:

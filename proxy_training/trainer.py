@@ -25,7 +25,7 @@ from curate.proxy_training.packing import Sequences
 from curate.proxy_training.parametrisation import Parametrisation
 from curate.proxy_training.run import Run
 from curate.proxy_training.throughput import Clock
-from curate.proxy_training.tokenizer import END_OF_TEXT, load_tokenizer
+from curate.proxy_training.tokenizer import end_of_text, load_tokenizer
 from curate.proxy_training.world import World
 
 
@@ -70,7 +70,10 @@ class Trainer:
             self.model, adam_settings(first), tensor_rules(self.model), members=self.model.members
         )
         length = first.procedure.sequence_length
-        self.sequences = [Sequences(run.dataset, length=length, seed=run.order_seed) for run in runs]
+        self.sequences = [
+            Sequences(run.dataset, length=length, seed=run.order_seed, drawn_from_tokens=run.drawn_from_tokens)
+            for run in runs
+        ]
         rows = self.world.share(first.batch_sequences)
         at_once = options.micro_batch_sequences or launch.micro_batch_sequences or first.batch_sequences
         self.micro_batch = _divisor(rows.stop - rows.start, at_once)
@@ -223,7 +226,7 @@ class Trainer:
 def make_model(run: Run, *, members: int | None, for_training: bool = True) -> Proxy:
     """The model of `run`, or a stack of `members` like it; for evaluation in float32, whatever the training is."""
     rules = run.settings
-    end = load_tokenizer(run.dataset.tokenizer_path).token_to_id(END_OF_TEXT) if rules.document_mask else None
+    end = end_of_text(load_tokenizer(run.dataset.tokenizer_path)) if rules.document_mask else None
     model = Proxy(
         run.shape,
         members=members,

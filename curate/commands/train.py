@@ -130,9 +130,14 @@ def _plan(options: argparse.Namespace) -> int:
     from curate.proxy_training.plan import plan_ladder
     from curate.report.ladder_view import ladder_view
 
-    ladder, datasets, rates = training_words.ladder_of(options.study, options.ladder, options.work)
+    ladder, datasets, rates, simulated = training_words.ladder_of(options.study, options.ladder, options.work)
     plan = plan_ladder(
-        ladder, datasets=datasets, devices=options.on or None, learning_rates=rates, workers=options.workers
+        ladder,
+        datasets=datasets,
+        devices=options.on or None,
+        learning_rates=rates,
+        simulate_epochs=simulated,
+        workers=options.workers,
     )
     if options.json:
         print(json.dumps(plan.to_dict(), indent=1))

@@ -14,6 +14,7 @@ from curate.commands.watching import watched, watching_options
 if TYPE_CHECKING:
     from curate.proxy_training.expand import LearningRates
     from curate.proxy_training.ladder_file import Ladder
+    from curate.proxy_training.simulated_epochs import SimulatedEpochs
 
 WATCH_SECONDS = 2.0
 LINES_SECONDS = 30.0
@@ -87,19 +88,20 @@ TARGETS = ("torchrun", "slurm", "megatron", "open_lm", "dclm")
 
 def ladder_of(
     name: str, ladder: str | None, work: Path
-) -> "tuple[Ladder, dict[str, int | None] | None, LearningRates | None]":
-    """The ladder of a study's file, its datasets with their tokens where they are packed already, and the learning
-    rates that it trains besides; or a ladder alone."""
+) -> "tuple[Ladder, dict[str, int | None] | None, LearningRates | None, SimulatedEpochs | None]":
+    """The ladder of a study's file, its datasets with their tokens where they are packed already, the learning rates
+    that it trains besides, and the epochs that it simulates; or a ladder alone."""
     from curate.proxy_training.ladder_file import load_ladder
     from curate.study_file import load_study
     from curate.yamlfile import load_yaml
 
     path = Path(name)
     if path.suffix not in (".yaml", ".yml") or "datasets" not in (load_yaml(path).data or {}):
-        return load_ladder(name), None, None
+        return load_ladder(name), None, None, None
     study = load_study(path, ladder=ladder)
     known = _packed_tokens(work)
-    return study.its_ladder(), {dataset: known.get(dataset) for dataset in study.order}, study.learning_rates
+    datasets = {dataset: known.get(dataset) for dataset in study.order}
+    return study.its_ladder(), datasets, study.learning_rates, study.simulate_epochs
 
 
 def _packed_tokens(work: Path) -> dict[str, int]:

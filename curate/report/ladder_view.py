@@ -125,7 +125,13 @@ def _costs(plan: LadderPlan) -> list[Text]:
             )
     for name, epochs in plan.repeated.items():
         scale = max(plan.rungs, key=lambda rung: rung.budgets[-1].tokens).scale.name
-        lines.append(f"{visible(name)} holds fewer tokens than {scale} wants: {compact(epochs)} epochs there.")
+        if plan.simulated is not None and plan.simulated.epochs(name, plan.datasets[name] or 0) > 1:
+            lines.append(
+                f"{visible(name)}: {compact(epochs)} epochs at the longest budget of every rung, as all of it would "
+                f"have at {compact(plan.simulated.target_tokens)} tokens (simulated)."
+            )
+        else:
+            lines.append(f"{visible(name)} holds fewer tokens than {scale} wants: {compact(epochs)} epochs there.")
     return [Text(line) for line in lines]
 
 

@@ -1,3 +1,6 @@
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.errors import InputError, MismatchError
-from curate.proxy_training import packing
+from curate.errors import InputError, MismatchError, RecipeError, TrainingError
+from curate.proxy_training import spool, texts
 from curate.proxy_training.packing import (
     Sequences,
     TokenizedDataset,
@@ -18,14 +21,19 @@ from curate.proxy_training.packing import (
     permuted_windows,
     same_tokenizer,
 )
+from curate.proxy_training.run import Run
+from curate.proxy_training.simulated_epochs import SimulatedEpochs
 from curate.proxy_training.tokenizer import load_tokenizer, train_tokenizer
 
 from .conftest import sentences, write_documents
 
 
-def pack(world: Path, parts: list[Path], out: Path, *, fingerprint: str = "f", seed: int = 0) -> TokenizedDataset:
+def pack(
+    world: Path, parts: list[Path], out: Path, *, fingerprint: str = "f", seed: int = 0, workers: int = 1
+) -> TokenizedDataset:
+    tokenizer = world / "tokenizer.json"
     return pack_dataset(
-        parts, name="d", fingerprint=fingerprint, tokenizer=world / "tokenizer.json", out=out, seed=seed
+        parts, name="d", fingerprint=fingerprint, tokenizer=tokenizer, out=out, seed=seed, workers=workers
     )
 
 
@@ -166,9 +174,131 @@ def test_long_documents_are_cut_into_small_batches(
     texts = sentences(5, 50)
     parts = [write_documents(tmp_path / "d.parquet", texts)]
     whole = pack(world, parts, tmp_path / "whole")
-    monkeypatch.setattr(packing, "BATCH_CHARACTERS", 100)
+    monkeypatch.setattr(spool, "BATCH_CHARACTERS", 100)
     pieces = pack(world, parts, tmp_path / "pieces")
     assert (whole.folder / "tokens.bin").read_bytes() == (pieces.folder / "tokens.bin").read_bytes()
+
+
+def row_groups(path: Path, texts: list[str], *, size: int) -> Path:
+    table = pa.table({"id": [f"doc-{number}" for number in range(len(texts))], "text": texts})
+    pq.write_table(table, path, row_group_size=size)
+    return path
+
+
+def test_one_file_in_many_pieces_runs_and_processes_gives_the_same_bytes(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [row_groups(tmp_path / "d.parquet", sentences(6, 60), size=7)]
+    whole = pack(world, parts, tmp_path / "whole")
+    monkeypatch.setattr(texts, "PIECE_BYTES", 1)
+    monkeypatch.setattr(spool, "RUN_TOKENS", 100)
+    monkeypatch.setattr(spool, "PARALLEL_BYTES", 1)
+    assert len(texts.cut(parts)) == 9
+    pieces = pack(world, parts, tmp_path / "pieces", workers=2)
+    assert (pieces.folder / "tokens.bin").read_bytes() == (whole.folder / "tokens.bin").read_bytes()
+    assert replace(pieces, folder=whole.folder) == whole
+    assert not (pieces.folder / "spool").exists()
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_killed_packing_goes_on_with_the_pieces_that_are_left(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(texts, "PIECE_BYTES", 1)
+    parts = [row_groups(tmp_path / "d.parquet", sentences(6, 60), size=20)]
+    whole = pack(world, parts, tmp_path / "whole")
+    encode, batches = spool.encode_documents, []
+
+    def counted(tokenizer: object, some: list[str]) -> list[list[int]]:
+        batches.append(len(some))
+        if batches == [20, 20]:
+            raise Killed
+        return encode(tokenizer, some)
+
+    monkeypatch.setattr(spool, "encode_documents", counted)
+    with pytest.raises(Killed):
+        pack(world, parts, tmp_path / "killed")
+    assert not (tmp_path / "killed" / "tokens.json").exists()
+    packed = pack(world, parts, tmp_path / "killed")
+    assert batches == [20, 20, 20, 20]  # the second piece again and the third, not the first
+    assert (packed.folder / "tokens.bin").read_bytes() == (whole.folder / "tokens.bin").read_bytes()
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_work(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [write_documents(tmp_path / "d.parquet", sentences(6, 60))]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000))
+    with pytest.raises(TrainingError, match=r"needs about 0\.0 GB .* make room"):
+        pack(world, parts, tmp_path / "packed")
+
+
+def test_a_row_without_text_is_named_by_its_place_in_the_file(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(texts, "PIECE_BYTES", 1)
+    path = tmp_path / "d.parquet"
+    pq.write_table(pa.table({"id": list("abcde"), "text": ["x", "y", "z", None, "w"]}), path, row_group_size=2)
+    with pytest.raises(InputError, match="row 3 has no 'text'"):
+        pack(world, [path], tmp_path / "packed")
+
+
+def at_another_scale(run: Run) -> Run:
+    return replace(run, scale=run.scale.model_copy(update={"name": "wide", "width": 32, "batch_sequences": 8}))
+
+
+def test_the_order_is_the_same_for_all_sizes(make_run: Callable[..., Run]) -> None:
+    small = make_run(seed=3)
+    large = at_another_scale(small)
+    assert small.fingerprint != large.fingerprint
+    seen = [
+        Sequences(run.dataset, length=32, seed=run.order_seed).batch(0, 40 * run.batch_sequences)
+        for run in (small, large)
+    ]
+    assert (seen[0] == seen[1][: len(seen[0])]).all()
+    assert make_run(seed=4).order_seed != small.order_seed
+
+
+def test_a_run_repeats_as_often_as_the_whole_dataset_would_at_the_target(make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    simulated = SimulatedEpochs(10e9, {"grammar": 2.5e9})
+    cut_down = simulated.applied(run)
+    assert run.longest_tokens == 8192
+    assert cut_down.drawn_from_tokens == cut_down.unique_tokens == 2048
+    assert cut_down.epochs == 4
+    assert cut_down.fingerprint != run.fingerprint
+    sequences = Sequences(run.dataset, length=32, seed=run.order_seed, drawn_from_tokens=cut_down.drawn_from_tokens)
+    firsts = {tuple(window[:8]) for window in sequences.batch(0, 8192 // 32).tolist()}
+    stream = np.array(run.dataset.stream()[:2048]).tolist()
+    assert firsts == {tuple(stream[start : start + 8]) for start in range(0, 2048 - 32, 32)}
+    # a larger rung draws from more and repeats as often
+    larger = replace(run, scale=run.scale.model_copy(update={"budgets_tokens": (8192, 16384)}))
+    assert simulated.applied(larger).epochs == 4
+
+
+def test_a_target_that_repeats_nothing_leaves_the_run_as_it_is(make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    assert SimulatedEpochs(1e9, {"grammar": 1e9}).applied(run) == run
+    assert SimulatedEpochs(1e9, {"grammar": 5e9, "other": 1}).applied(run) == run
+
+
+def test_what_cannot_be_simulated_is_refused(make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    there = run.dataset.tokens
+    bad = {
+        "below the 8,192": SimulatedEpochs(5000),
+        r"more than the 100 that `full_tokens`": SimulatedEpochs(1e9, {"grammar": 100}),
+        "1,000,000 epochs cannot be simulated": SimulatedEpochs(1e6 * there),
+    }
+    for message, simulated in bad.items():
+        with pytest.raises(RecipeError, match=message):
+            simulated.applied(run)
+    longer = replace(run, scale=run.scale.model_copy(update={"budgets_tokens": (10 * there,)}))
+    with pytest.raises(RecipeError, match="give a larger sample"):
+        SimulatedEpochs(2e9, {"grammar": 1e9}).applied(longer)
 
 
 KNOWN_ORDER = [688, 298, 358, 994, 693, 163, 861, 410]

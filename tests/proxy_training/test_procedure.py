@@ -13,7 +13,7 @@ OTHERS = {
     "compile": "blocks",
     "schedule": "cosine",
     "decay_shape": "one_minus_sqrt",
-    "parametrisation": "mup",
+    "parametrisation": "completep",
     "model_size": "non_embedding",
     "qk_norm": "none",
     "norm": "layer",
@@ -53,10 +53,10 @@ def test_equal_procedures_have_equal_fingerprints_and_cannot_change() -> None:
 @pytest.mark.parametrize(
     ("ladder", "scale", "batch_tokens", "rate", "warmup"),
     [
-        ("demo", "0.06M", 1024, 0.02, 20),
-        ("demo", "0.5M", 1024, 0.00897, 29),
-        ("laptop", "0.25M", 2048, 0.02, 20),
-        ("laptop", "4M", 2048, 0.00323, 37),
+        ("demo", "0.06M", 1024, 0.035, 20),
+        ("demo", "0.5M", 1024, 0.035, 29),
+        ("laptop", "0.25M", 1024, 0.035, 39),
+        ("laptop", "4M", 1024, 0.035, 73),
     ],
 )
 def test_the_shipped_ladders_get_the_measured_rates(

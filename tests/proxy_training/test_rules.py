@@ -79,9 +79,13 @@ def test_under_mup_the_rate_does_not_follow_the_size_but_the_root_of_the_batch(n
     assert rule.learning_rate(size(1e7), batch_tokens=4096) == pytest.approx(2 * rule.base_learning_rate)
 
 
-def test_the_default_is_datadecides_law_with_bounds_and_the_root_of_the_batch() -> None:
-    default, datadecide = RuleConstants(), RuleConstants(rule="datadecide")
-    assert default.rule == "measured"
+def test_the_default_is_mup() -> None:
+    assert RuleConstants().parametrisation == "mup"
+    assert RuleConstants() == RuleConstants(rule="mup")
+
+
+def test_measured_is_datadecides_law_with_bounds_and_the_root_of_the_batch() -> None:
+    default, datadecide = RuleConstants(rule="measured"), RuleConstants(rule="datadecide")
     asked = size(108e6)
     batch = round(datadecide.batch_tokens(asked))
     assert default.learning_rate(asked, batch_tokens=batch) == datadecide.learning_rate(asked, batch_tokens=batch)
@@ -115,7 +119,7 @@ def test_dumping_and_reading_keeps_every_constant() -> None:
     ("given_fields", "said"),
     [
         ({"rule": "chinchilla"}, "no rule is called 'chinchilla': take measured, datadecide"),
-        ({"parametrisation": "mup"}, "already lowers rates with width"),
+        ({"rule": "measured", "parametrisation": "mup"}, "already lowers rates with width"),
         ({"batch_tokens_min": 8192, "batch_tokens_max": 4096}, "batch_tokens_min 8192 is above batch_tokens_max 4096"),
         ({"learning_rate_at_108m": 0.1}, "Extra inputs are not permitted"),
     ],

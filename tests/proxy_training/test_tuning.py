@@ -13,7 +13,7 @@ from curate.proxy_training.ladder import ready
 from curate.proxy_training.ladder_file import Ladder, load_ladder
 from curate.proxy_training.mixture import neutral_mixture
 from curate.proxy_training.packing import TokenizedDataset, pack_dataset
-from curate.proxy_training.procedure import Procedure
+from curate.proxy_training.procedure import Procedure, Rules
 from curate.proxy_training.run import Run
 from curate.proxy_training.tuning import Tuning, fit_constants, tune_ladder
 from curate.proxy_training.tuning import tune as tune_ready
@@ -97,8 +97,14 @@ class MadeUp:
         return losses
 
 
+def demo_by_size() -> Ladder:
+    """The demo's rungs under a rule whose rate falls with the size."""
+    rules = Rules(rule="measured", batch_tokens_min=1024, batch_tokens_max=1024)
+    return load_ladder("demo").model_copy(update={"procedure": rules})
+
+
 def tune(truth: MadeUp, packed: TokenizedDataset, out: Path, *, ladder: Ladder | None = None, **how: int) -> Tuning:
-    ladder = ladder or load_ladder("demo")
+    ladder = ladder or demo_by_size()
     procedure = Procedure(
         **ladder.procedure.model_dump(),
         tokenizer=packed.tokenizer_fingerprint,
@@ -151,6 +157,8 @@ class TestTuneLadder:
         assert [rung.batch for rung in tuning.rungs] == [512, 512]
         rules = tuning.ladder.procedure
         assert all(rules.batch_tokens(rung.size) == 512 for rung in tuning.rungs)
+        flat = tune(MadeUp(rate=0.02, exponent=0.0, batch_tokens=512.0), packed, tmp_path, ladder=load_ladder("demo"))
+        assert all(flat.ladder.procedure.batch_tokens(rung.size) == 512 for rung in flat.rungs)
 
     def test_batches_that_are_no_better_than_the_noise_stay(self, packed: TokenizedDataset, tmp_path: Path) -> None:
         tuning = tune(MadeUp(rate=0.02, exponent=-0.66, noise=0.05), packed, tmp_path)
@@ -240,7 +248,7 @@ class TestNeutralMixture:
 
 
 def test_three_free_rungs_move_the_exponent_and_two_do_not(packed: TokenizedDataset, tmp_path: Path) -> None:
-    ladder = load_ladder("demo")
+    ladder = demo_by_size()
     rules = ladder.procedure.model_validate(ladder.procedure.model_dump() | {"learning_rate_max": 1.0})
     free = ladder.model_copy(update={"procedure": rules})
     flat = MadeUp(rate=0.01, exponent=-0.3)

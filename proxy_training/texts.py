@@ -1,0 +1,84 @@
+"""Texts of Parquet files in batches, and the pieces that a large dataset is tokenised in.
+
+A piece is some row groups of one file, about PIECE_BYTES of text: small enough that many processes share one file and
+that a killed packing loses little. No piece depends on how many processes there are.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.errors import InputError
+
+BATCH_DOCUMENTS = 1024
+PIECE_BYTES = 1 << 26
+"""Bytes of text of a piece, about; a row group is never cut."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some row groups of a file."""
+
+    path: Path
+    row_groups: tuple[int, ...]
+    """By number, rising."""
+    first_row: int
+    """Place of its first document in the file."""
+    text_bytes: int
+    """Of the column `text` as the file's metadata has it; 0 where there is no such column."""
+
+
+def cut(parts: Sequence[Path]) -> list[Piece]:
+    """The pieces of all parts, in order. Raises InputError for a file that is no Parquet."""
+    pieces = []
+    for path in parts:
+        with _readable(path):
+            metadata = pq.read_metadata(path)
+        groups: list[int] = []
+        size = row = first = 0
+        for number in range(metadata.num_row_groups):
+            group = metadata.row_group(number)
+            columns = [group.column(column) for column in range(group.num_columns)]
+            groups.append(number)
+            size += sum(column.total_uncompressed_size for column in columns if column.path_in_schema == "text")
+            row += group.num_rows
+            if size >= PIECE_BYTES or number == metadata.num_row_groups - 1:
+                pieces.append(Piece(path, tuple(groups), first, size))
+                groups, size, first = [], 0, row
+    return pieces
+
+
+def read_texts(
+    path: Path, columns: list[str], *, row_groups: Sequence[int] | None = None, first_row: int = 0
+) -> Iterator[pa.RecordBatch]:
+    """Batches of string `columns` of a Parquet file, or of some `row_groups` of it that start at `first_row`; raises
+    InputError naming the file, column or row that cannot be used."""
+    with _readable(path):
+        file = pq.ParquetFile(path)
+        for column in columns:
+            if column not in file.schema_arrow.names:
+                raise InputError(f"{path}: no column {column!r}; training needs {', '.join(columns)}.")
+            kind = file.schema_arrow.field(column).type
+            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                raise InputError(f"{path}: column {column!r} is {kind}, training needs strings.")
+        row = first_row
+        for batch in file.iter_batches(batch_size=BATCH_DOCUMENTS, columns=columns, row_groups=row_groups):
+            for column in columns:
+                if batch.column(column).null_count:
+                    missing = row + batch.column(column).is_null().to_pylist().index(True)
+                    raise InputError(f"{path}: row {missing} has no {column!r}; drop it or fill it in.")
+            row += batch.num_rows
+            yield batch
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What Parquet's reader raises inside becomes an InputError that names the file."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: cannot be read as Parquet ({error}).") from error
