@@ -117,6 +117,7 @@ def train_study(
     unfinished = len(training.unfinished())
     measured = None if unfinished else training.measurements()
     if measured is not None and (world is None or world.main):
+        folder.mkdir(parents=True, exist_ok=True)
         write_measurements(measured, folder / "measurements.parquet")
     return TrainedStudy(study, folder, prepared, measured, unfinished)
 

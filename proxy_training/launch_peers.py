@@ -77,7 +77,8 @@ def megatron(job: Job) -> tuple[dict[str, str], list[str]]:
         differences.append("document mask: positions start again in each document, and end-of-text is not learnt")
     if settings.z_loss:
         differences.append(f"z-loss {settings.z_loss:g}: Megatron has none for dense models")
-    differences.append("weight decay: Megatron decays embeddings too; ours leaves them alone")
+    if settings.weight_decay_on != "embeddings":
+        differences.append(f"weight decay on {settings.weight_decay_on}: Megatron decays matrices and embeddings")
     differences.append("--seed counts from 1 there: our seed 0 is 1")
     words += ['--data-path "$DATA_PREFIX"', "--split 100,0,0", '--save "$CHECKPOINTS"', '--load "$CHECKPOINTS"']
     words += [f"--save-interval {max(1, job.steps // 40)}", "--log-interval 10", "--log-throughput"]
@@ -206,7 +207,7 @@ def _open_lm_model(job: Job) -> tuple[dict[str, Any], list[str]]:
         f"{shape.groups} heads of keys and values: open_lm has one for each head": shape.groups != shape.heads,
         "norms behind attention and SwiGLU: open_lm's stand before them": shape.norm_placement == "after",
         "document mask: open_lm attends across documents": settings.document_mask,
-        "weight decay: open_lm decays embeddings too; ours leaves them alone": settings.weight_decay > 0,
+        f"weight decay on {settings.weight_decay_on}: open_lm decays all weights": settings.weight_decay_on != "all",
     }
     return model, [sentence for sentence, differs in found.items() if differs]
 

@@ -3,7 +3,7 @@
 Everything is a pure function of a parameter's name, so that model and optimiser read the same rule. At the base
 width, depth and head width all three are the same training. Optimisers: parameter `name` (as `named_parameters`
 names it, of a plain model or a stack) takes rate x `learning_rate_multiplier(name)`, decay x
-`weight_decay_multiplier(name)` (0 for embeddings, norms and biases) and eps x `adam_eps_multiplier(name)`.
+`weight_decay_multiplier(name, decayed)` (0 for what does not decay) and eps x `adam_eps_multiplier(name)`.
 Sources: mup: Yang et al. 2022, Tensor Programs V, table 8; completep: Dey et al. 2025, table 1, alpha = 1.
 """
 
@@ -15,6 +15,8 @@ from curate.proxy_training.shape import ModelShape
 
 Kind = Literal["standard", "mup", "completep"]
 Role = Literal["embedding", "hidden", "output", "norm", "bias"]
+Decayed = Literal["matrices", "embeddings", "all"]
+"""Which weights decay: matrices of blocks and an untied head; also embeddings; also norms and biases."""
 
 INTO_THE_STREAM = ("attention_out.weight", "down.weight")
 
@@ -68,9 +70,14 @@ class Parametrisation:
         """Times the procedure's learning rate."""
         return 1 / self.wider if role(name) == "hidden" else 1.0
 
-    def weight_decay_multiplier(self, name: str) -> float:
+    def weight_decay_multiplier(self, name: str, decayed: Decayed = "matrices") -> float:
         """Times the procedure's weight decay; rate x decay does not depend on the width."""
-        return {"hidden": self.wider, "output": 1.0}.get(role(name), 0.0)
+        kind = role(name)
+        if kind == "embedding":
+            return 0.0 if decayed == "matrices" else 1.0
+        if kind in ("norm", "bias"):
+            return 1.0 if decayed == "all" else 0.0
+        return self.wider if kind == "hidden" else 1.0
 
     def adam_eps_multiplier(self, name: str) -> float:
         """Times the procedure's eps: gradients shrink with the width, those inside the blocks with the depth too."""

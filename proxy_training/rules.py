@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from curate.proxy_training.parametrisation import Decayed
+
 DEFAULT_RULE = "mup"
 """Of the rules that were measured at the sizes of a laptop it gives up least (docs/procedure.md)."""
 NO_BOUND = 2**40
@@ -215,7 +217,9 @@ class RuleConstants(BaseModel):
     warmup_fraction: float = Field(0.1, ge=0, le=0.5)
     """Warm-up is at most this part of the smallest budget of the scale."""
     weight_decay: float = Field(0.05, ge=0)
-    """AdamW's decoupled decay, on the matrices of the blocks and an untied head only."""
+    """AdamW's decoupled decay."""
+    weight_decay_on: Decayed = "matrices"
+    """What decays: the matrices of the blocks and an untied head; also embeddings; also norms and biases."""
     final_learning_rate: float = Field(0.0, ge=0)
     """What the cool-down falls towards."""
 

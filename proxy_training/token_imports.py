@@ -153,12 +153,13 @@ def read_dclm(file: Path, *, end: int, base_entries: int) -> Iterator[list[np.nd
     """Batches of sequences of a tar of JSON lists; padding at their end is left out.
 
     open_lm's padding is id -1 or, modulo the `base_entries` of the vocabulary and its 3 special tokens, the last but
-    one row above; -2 ends a document.
+    one row above; -2 ends a document. The tar itself is not compressed, and is read as a stream: nothing
+    is extracted, and no header can unfold to more than the file holds.
     """
     padding = base_entries + 2
     batch: list[np.ndarray] = []
     try:
-        with tarfile.open(file, "r|*") as archive:
+        with tarfile.open(file, "r|") as archive:
             for member in archive:
                 if not member.isfile() or not member.name.endswith((".json", ".json.gz")):
                     continue

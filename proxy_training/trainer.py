@@ -22,7 +22,7 @@ from curate.proxy_training.model import Proxy
 from curate.proxy_training.optimiser import AdamSettings, TensorRule, make_optimiser
 from curate.proxy_training.options import TrainingOptions
 from curate.proxy_training.packing import Sequences
-from curate.proxy_training.parametrisation import Parametrisation
+from curate.proxy_training.parametrisation import Decayed, Parametrisation
 from curate.proxy_training.run import Run
 from curate.proxy_training.throughput import Clock
 from curate.proxy_training.tokenizer import end_of_text, load_tokenizer
@@ -67,7 +67,7 @@ class Trainer:
             recompute=options.recompute or launch.checkpoint_activations,
         )
         self.optimiser = make_optimiser(
-            self.model, adam_settings(first), tensor_rules(self.model), members=self.model.members
+            self.model, adam_settings(first), tensor_rules(self.model, decayed=first.procedure.weight_decay_on), members=self.model.members
         )
         length = first.procedure.sequence_length
         self.sequences = [
@@ -246,12 +246,14 @@ def adam_settings(run: Run) -> AdamSettings:
     return AdamSettings(rules.beta1, rules.beta2, rules.adam_eps, rules.weight_decay, rules.clip_norm)
 
 
-def tensor_rules(model: Proxy) -> dict[str, TensorRule]:
+def tensor_rules(model: Proxy, *, decayed: Decayed = "matrices") -> dict[str, TensorRule]:
     """What the parametrisation multiplies each weight's rate, decay and eps by."""
     rule = model.parametrisation
     return {
         name: TensorRule(
-            rule.learning_rate_multiplier(name), rule.weight_decay_multiplier(name), rule.adam_eps_multiplier(name)
+            rule.learning_rate_multiplier(name),
+            rule.weight_decay_multiplier(name, decayed),
+            rule.adam_eps_multiplier(name),
         )
         for name, _ in model.named_parameters()
     }

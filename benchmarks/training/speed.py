@@ -1,13 +1,14 @@
 """How fast a training step is, rung by rung: ours as it ships against Hugging Face Llama and a nanoGPT-style loop.
 
-    python benchmarks/training/speed.py [--rungs 0.25M 4M] [--members 2 4] [--threads 1] [--skip-compiled-peers]
-    python benchmarks/training/speed.py --ladder
+    python benchmarks/training/speed.py [--rungs 0.25M 4M] [--stacks 2 4] [--threads 1] [--skip-compiled-peers]
+    python benchmarks/training/speed.py --ladder [--scale-down .005]
 
-All contenders of a rung train in one process on the same tokens, in rounds that take turns; a contender's figure is the
-least CPU time of a round (shared machines are noisy, ratios of minima are not). Compilation is stated apart. A rung's
-share of peak is (6 x matrices + attention) FLOPs over the matmul rate of its type measured in the same process.
-`--ladder`: a ladder of stacked groups in one-thread processes, one a core, against its runs one by one in a process
-with all threads; wall time, so let the machine be idle. Results are merged into speed.json by rung and threads.
+All contenders of a rung train on the same tokens in rounds that take turns; a contender's figure is the least CPU time
+of a step. Ours run in a process that is set as our workers are, the peers in one that is left as it is, and once more
+in one that keeps freed memory as ours does (`_kept`). Compilation is stated apart, with empty and with warm caches. A
+rung's share of peak is (6 x matrices + attention) FLOPs over the best rate of a matrix product of its type. `--ladder`:
+the laptop ladder of four datasets as it ships (groups, a one-thread process a core) against its runs one by one in a
+process with all threads; wall time, so let the machine be idle. Results are merged into speed.json.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import json
 import multiprocessing
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -187,111 +189,195 @@ def drawn(shape, sequences: int, members: int | None = None):
     return torch.randint(0, shape.vocab_size, size, generator=generator)
 
 
-def contenders(shape, sequences: int, options: argparse.Namespace) -> dict[str, Contender]:
-    """All ways of training a rung."""
-    found = {
-        "ours": ours(shape, sequences, members=None, mode="whole", bf16=True),
-        "ours_eager_fp32": ours(shape, sequences, members=None, mode="eager", bf16=False),
-    }
-    for members in options.members:
-        found[f"ours_stack_{members}"] = ours(shape, sequences, members=members, mode="whole", bf16=True)
-    for name, make in (("hugging_face", hugging_face), ("nanogpt", nanogpt)):
+def contenders(who: str, name: str, options: argparse.Namespace) -> dict[str, Contender]:
+    """The ways of training a rung that one process tries; `who` is ours, peers or peers_kept."""
+    shape, sequences = shapes(options.vocab_size)[name]
+    if who == "ours":
+        found = {
+            "ours": ours(shape, sequences, members=None, mode=options.mode, bf16=True),
+            "ours_eager_fp32": ours(shape, sequences, members=None, mode="eager", bf16=False),
+        }
+        for members in options.stacks:
+            found[f"ours_stack_{members}"] = ours(shape, sequences, members=members, mode=options.mode, bf16=True)
+        return found
+    found = {}
+    for peer, make in (("hugging_face", hugging_face), ("nanogpt", nanogpt)):
         for bf16 in (False, True):
-            kind = "bf16" if bf16 else "fp32"
-            found[f"{name}_{kind}"] = theirs(*make(shape), shape, sequences, bf16=bf16, compiled=False)
+            key = f"{peer}_{'bf16' if bf16 else 'fp32'}{who.removeprefix('peers')}"
+            found[key] = theirs(*make(shape), shape, sequences, bf16=bf16, compiled=False)
         if not options.skip_compiled_peers:
-            found[f"{name}_compiled"] = theirs(*make(shape), shape, sequences, bf16=True, compiled=True)
+            key = f"{peer}_compiled{who.removeprefix('peers')}"
+            found[key] = theirs(*make(shape), shape, sequences, bf16=True, compiled=True)
     return found
 
 
-def measure(found: dict[str, Contender], *, rounds: int, seconds: float) -> None:
-    """Fill `first_seconds` and `best`."""
+def try_contenders(pipe, who: str, name: str, options: argparse.Namespace) -> None:
+    """Life of a process: prepare its contenders, train each for a while whenever the parent asks, hand in figures."""
+    import torch
+
+    from curate.proxy_training.workers import keep_freed_memory
+
+    if who != "peers":
+        keep_freed_memory()  # as a worker does
+    torch.set_num_threads(options.threads)
+    found = contenders(who, name, options)
     for contender in found.values():
         start = sum(os.times()[:4])
         contender.step()
         contender.step()
         contender.first_seconds += sum(os.times()[:4]) - start
-    for _ in range(rounds):
+    peaks = matmul_peaks() if who == "ours" else {}
+    pipe.send("ready")
+    while pipe.recv():
         for contender in found.values():
-            budget = time.process_time() + seconds
+            budget = time.process_time() + options.seconds
             while time.process_time() < budget:
                 start = time.process_time()
                 contender.step()
                 contender.best = min(contender.best, time.process_time() - start)
+        pipe.send("done")
+    warm = None
+    if who == "ours":
+        torch._dynamo.reset()
+        start = sum(os.times()[:4])
+        shape, sequences = shapes(options.vocab_size)[name]
+        ours(shape, sequences, members=None, mode=options.mode, bf16=True).step()
+        warm = sum(os.times()[:4]) - start
+    figures = {key: (one.tokens, one.best, one.first_seconds, one.kind) for key, one in found.items()}
+    pipe.send((figures, peaks, warm))
 
 
-def matmul_peaks(*, rounds: int = 6) -> dict[str, float]:
-    """FLOP/s of this process's CPU time in a product of 1,024 x 1,024 matrices, by type."""
+def matmul_peaks(*, seconds: float = 1.0) -> dict[str, float]:
+    """FLOP/s of this process's CPU time in products of square matrices, the best of several sizes, by type."""
     import torch
 
     peaks = {}
     for kind, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        a = torch.randn(1024, 1024).to(dtype)
-        best = float("inf")
-        for _ in range(rounds * 3):
-            start = time.process_time()
-            a @ a
-            best = min(best, time.process_time() - start)
-        peaks[kind] = 2 * 1024**3 / best
+        best = 0.0
+        for size in (512, 1024, 1536, 2048):
+            a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+            out = a @ b
+            budget = time.process_time() + seconds
+            while time.process_time() < budget:
+                start = time.process_time()
+                torch.mm(a, b, out=out)
+                best = max(best, 2 * size**3 / (time.process_time() - start))
+        peaks[kind] = best
     return peaks
 
 
 def rung_result(name: str, options: argparse.Namespace) -> dict:
     """The figures of one rung."""
-    import torch
-
-    torch.set_num_threads(options.threads)
-    shape, sequences = shapes(options.vocab_size)[name]
-    found = contenders(shape, sequences, options)
+    context = multiprocessing.get_context("spawn")
+    team = []
     load = [os.getloadavg()[0]]
-    measure(found, rounds=options.rounds, seconds=options.seconds)
+    for who in ("ours", "peers", "peers_kept"):
+        mine, other = context.Pipe()
+        process = context.Process(target=try_contenders, args=(other, who, name, options))
+        process.start()
+        other.close()
+        mine.recv()  # one after the other: compilers are not timed side by side
+        team.append((process, mine))
+    for _ in range(options.rounds):
+        for _, pipe in team:
+            pipe.send(True)
+            pipe.recv()
     load.append(os.getloadavg()[0])
-    peaks = matmul_peaks()
-    rates = {key: one.tokens / one.best for key, one in found.items()}
-    eager = max(rate for key, rate in rates.items() if key.endswith(("_fp32", "_bf16")) and not key.startswith("ours"))
-    compiled = max((rate for key, rate in rates.items() if key.endswith("_compiled")), default=None)
+    figures: dict[str, tuple[int, float, float, str]] = {}
+    peaks: dict[str, float] = {}
+    warm = 0.0
+    for process, pipe in team:
+        pipe.send(False)
+        some, its_peaks, its_warm = pipe.recv()
+        figures |= some
+        peaks |= its_peaks
+        warm = its_warm or warm
+        process.join()
+    shape, sequences = shapes(options.vocab_size)[name]
+    rates = {key: tokens / best for key, (tokens, best, _, _) in figures.items()}
+
+    def ours_over(*endings: str) -> float | None:
+        theirs = [rate for key, rate in rates.items() if key.endswith(endings) and not key.startswith("ours")]
+        return round(rates["ours"] / max(theirs), 2) if theirs else None
+
     return {
         "rung": name,
         "threads": options.threads,
         "vocab_size": options.vocab_size,
+        "compile": options.mode,
         "parameters_blocks": shape.parameters_blocks,
         "batch_tokens": sequences * shape.sequence_length,
         "tokens_per_cpu_second": {key: round(rate) for key, rate in rates.items()},
-        "ours_over_best_eager_peer": round(rates["ours"] / eager, 2),
-        "ours_over_best_compiled_peer": round(rates["ours"] / compiled, 2) if compiled else None,
+        "ours_over_best_eager_peer": ours_over("_fp32", "_bf16"),
+        "ours_over_best_eager_peer_kept": ours_over("_fp32_kept", "_bf16_kept"),
+        "ours_over_best_compiled_peer": ours_over("_compiled"),
+        "ours_over_best_compiled_peer_kept": ours_over("_compiled_kept"),
         "stack_over_single": {
             key.removeprefix("ours_stack_"): round(rate / rates["ours"], 2)
             for key, rate in rates.items()
             if key.startswith("ours_stack_")
         },
-        "share_of_peak": {
-            key: round(rate * shape.flops_per_token_exact / peaks[found[key].kind], 3) for key, rate in rates.items()
-        },
+        "flops_per_token": shape.flops_per_token_exact,
         "peak_gflops": {kind: round(peak / 1e9) for kind, peak in peaks.items()},
-        "first_steps_cpu_seconds": {key: round(one.first_seconds, 1) for key, one in found.items()},
+        "first_steps_cpu_seconds": {key: round(first, 1) for key, (_, _, first, _) in figures.items()},
+        "ours_first_steps_cpu_seconds_warm": round(warm, 1),
         "load": [round(one, 1) for one in load],
     }
 
 
-def _ladder_worker(pipe, plan: list[tuple[str, int, int]], threads: int, vocab_size: int) -> None:
-    """Prepare every (rung, members or 0, steps), then train them all each time the parent asks."""
+def add_shares(results: dict) -> None:
+    """Shares of peak, against the best peak that any rung saw at as many threads: a busy machine lowers a peak."""
+    rungs = results["rungs"].values()
+    for rung in rungs:
+        alike = [other["peak_gflops"] for other in rungs if other["threads"] == rung["threads"]]
+        best = {kind: max(peaks[kind] for peaks in alike) for kind in ("fp32", "bf16")}
+        rung["share_of_peak"] = {
+            key: round(rate * rung["flops_per_token"] / 1e9 / best["fp32" if "fp32" in key else "bf16"], 3)
+            for key, rate in rung["tokens_per_cpu_second"].items()
+        }
+
+
+Job = tuple[str, int, int]
+"""A group to train: rung, members (0: a plain model), steps."""
+
+
+def train_jobs(pipe, jobs: list[Job], threads: int, options: argparse.Namespace) -> None:
+    """Life of a ladder's process: build, compile and train each job as a worker does; seconds of both, by job."""
     import torch
 
+    from curate.proxy_training.workers import keep_freed_memory
+
+    keep_freed_memory()
     torch.set_num_threads(threads)
-    rungs = shapes(vocab_size)
-    jobs: dict[tuple[str, int], Contender] = {}
-    for name, members, _ in plan:
-        if (name, members) not in jobs:
-            shape, sequences = rungs[name]
-            jobs[name, members] = ours(shape, sequences, members=members or None, mode="whole", bf16=True)
-            jobs[name, members].step()
-            jobs[name, members].step()
-    pipe.send("ready")
-    while pipe.recv():
-        for name, members, steps in plan:
-            for _ in range(steps):
-                jobs[name, members].step()
-        pipe.send("done")
+    rungs = shapes(options.vocab_size)
+    started = time.perf_counter()
+    seconds: list[tuple[str, float, float]] = []
+    for name, members, steps in jobs:
+        shape, sequences = rungs[name]
+        start = time.perf_counter()
+        contender = ours(shape, sequences, members=members or None, mode=options.mode, bf16=True)
+        ready = time.perf_counter()
+        for _ in range(steps):
+            contender.step()
+        seconds.append((name, ready - start, time.perf_counter() - ready))
+    pipe.send((seconds, time.perf_counter() - started))
+
+
+def train_side(
+    plans: list[list[Job]], threads: int, options: argparse.Namespace
+) -> list[list[tuple[str, float, float]]]:
+    """Train all plans at once, a process each; (rung, seconds to start, seconds of steps) of each job."""
+    context = multiprocessing.get_context("spawn")
+    team = []
+    for plan in plans:
+        mine, other = context.Pipe()
+        process = context.Process(target=train_jobs, args=(other, plan, threads, options))
+        process.start()
+        team.append((process, mine))
+    found = [pipe.recv()[0] for _, pipe in team]
+    for process, _ in team:
+        process.join()
+    return found
 
 
 def ladder_result(options: argparse.Namespace) -> dict:
@@ -300,57 +386,51 @@ def ladder_result(options: argparse.Namespace) -> dict:
     from curate.proxy_training.stacking import members_for
 
     cores, datasets = os.cpu_count() or 1, 4
-    one_by_one: list[tuple[str, int, int]] = []
-    groups: list[tuple[str, int, int]] = []
-    cost: dict[tuple[str, int, int], float] = {}
+    one_by_one: list[Job] = []
+    groups: list[Job] = []
+    cost: dict[Job, float] = {}
     rungs = shapes(options.vocab_size)
     for scale in load_ladder("laptop").scales:
         shape, sequences = rungs[scale.name]
         batch = sequences * shape.sequence_length
-        steps = max(1, round(scale.budgets_tokens[-1] / batch * options.scale_down))
+        steps = max(2, round(scale.budgets_tokens[-1] / batch * options.scale_down))
         one_by_one += [(scale.name, 0, steps)] * datasets
-        members = members_for(shape, batch)
-        for first in range(0, datasets, members):
-            size = min(members, datasets - first)
-            group = (scale.name, size if size > 1 else 0, steps)
-            groups.append(group)
-            cost[group] = size * steps * batch * shape.flops_per_token_exact**0.5
-    plans: list[list[tuple[str, int, int]]] = [[] for _ in range(cores)]
+        count = -(-datasets // members_for(shape, batch))  # as grouping.py cuts them
+        for number in range(count):
+            size = datasets * (number + 1) // count - datasets * number // count
+            groups.append((scale.name, size if size > 1 else 0, steps))
+            cost[groups[-1]] = size * steps * batch * shape.flops_per_token_exact**0.6
+    plans: list[list[Job]] = [[] for _ in range(cores)]
     for group in sorted(groups, key=lambda group: -cost[group]):
         min(plans, key=lambda plan: sum(cost[one] for one in plan)).append(group)
-    context = multiprocessing.get_context("spawn")
-    teams = []
-    for threads, some in ((cores, [one_by_one]), (1, plans)):
-        team = []
-        for plan in some:
-            mine, other = context.Pipe()
-            process = context.Process(target=_ladder_worker, args=(other, plan, threads, options.vocab_size))
-            process.start()
-            team.append((process, mine))
-        for _, pipe in team:
-            pipe.recv()
-        teams.append(team)
-    seconds: list[list[float]] = [[], []]
-    for _ in range(options.rounds):
-        for team, measured in zip(teams, seconds, strict=True):
-            start = time.perf_counter()
-            for _, pipe in team:
-                pipe.send(True)
-            for _, pipe in team:
-                pipe.recv()
-            measured.append(time.perf_counter() - start)
-    for team in teams:
-        for process, pipe in team:
-            pipe.send(False)
-            process.join()
+
+    sides = {"one_by_one_all_threads": ([one_by_one], cores), "groups_one_process_a_core": (plans, 1)}
+    best: dict[str, dict[str, float]] = {}
+    by_rung: dict[str, dict[str, float]] = {}
+    for number in range(options.rounds + 1):  # the first fills the cache of kernels
+        for side, (some, threads) in sides.items():
+            found = train_side(some, threads, options)
+            steps_seconds = max(sum(job[2] for job in plan) for plan in found)
+            starting = max(sum(job[1] for job in plan) for plan in found)
+            whole = max(sum(job[1] + job[2] / options.scale_down for job in plan) for plan in found)
+            now = {"steps": steps_seconds, "starting": starting, "at_full_length": whole}
+            print(side, {key: round(value, 1) for key, value in now.items()}, os.getloadavg()[0], flush=True)
+            if number and (side not in best or whole < best[side]["at_full_length"]):
+                best[side] = now
+                by_rung[side] = {
+                    rung: round(sum(job[2] for plan in found for job in plan if job[0] == rung), 2) for rung in rungs
+                }
+    slow, fast = best.values()
     return {
         "ladder": "laptop",
         "datasets": datasets,
         "scale_down": options.scale_down,
+        "compile": options.mode,
         "groups": [list(group) for group in groups],
-        "one_by_one_all_threads_seconds": [round(one, 2) for one in seconds[0]],
-        "groups_one_process_a_core_seconds": [round(one, 2) for one in seconds[1]],
-        "ratio_of_best": round(min(seconds[0]) / min(seconds[1]), 2),
+        "seconds": {side: {key: round(value, 2) for key, value in values.items()} for side, values in best.items()},
+        "seconds_of_steps_by_rung": by_rung,
+        "ratio_of_steps": round(slow["steps"] / fast["steps"], 2),
+        "ratio_at_full_length_with_starting": round(slow["at_full_length"] / fast["at_full_length"], 2),
         "load": round(os.getloadavg()[0], 1),
     }
 
@@ -358,37 +438,38 @@ def ladder_result(options: argparse.Namespace) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rungs", nargs="*", default=["0.25M", "0.6M", "1.3M", "4M", "14M"])
-    parser.add_argument("--members", nargs="*", type=int, default=[2, 4])
+    parser.add_argument("--stacks", nargs="*", type=int, default=[])
+    parser.add_argument("--mode", default="whole", help="as `compile: auto` settles it")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--vocab-size", type=int, default=4096)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=0.3, help="CPU seconds of a contender in a round")
     parser.add_argument("--skip-compiled-peers", action="store_true")
+    parser.add_argument("--kernels", help="a folder of compiled kernels, instead of an empty one")
     parser.add_argument("--ladder", action="store_true")
     parser.add_argument("--scale-down", type=float, default=0.005, help="part of the ladder's tokens (--ladder)")
     options = parser.parse_args()
 
-    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # compilers are this process's children, and their time is seen
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # compilers are a process's children, and their time is seen
     import torch
 
-    from curate.proxy_training.workers import keep_freed_memory
-
-    keep_freed_memory()  # as a worker does; it helps the peers as much
     results = json.loads(OUT.read_text()) if OUT.exists() else {"rungs": {}}
-    results["what"] = "training step, CPU; tokens per CPU second, least of several interleaved rounds in one process"
+    results["what"] = "training step, CPU; tokens per CPU second, least of several interleaved rounds"
     results["machine"] = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     results["versions"] = {"torch": torch.__version__, "python": platform.python_version()}
     results["seed"] = SEED
-    if options.ladder:
-        results["ladder"] = ladder_result(options)
+    with tempfile.TemporaryDirectory() as kernels:  # empty: the first steps compile
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = options.kernels or kernels
+        if options.ladder:
+            results["ladder"] = ladder_result(options)
+            print(json.dumps(results["ladder"], indent=1))
+        for name in [] if options.ladder else options.rungs:
+            result = rung_result(name, options)
+            results["rungs"][f"{name} V{options.vocab_size} threads {options.threads}"] = result
+            add_shares(results)
+            print(json.dumps(result, indent=1), flush=True)
+            OUT.write_text(json.dumps(results, indent=1) + "\n")
         OUT.write_text(json.dumps(results, indent=1) + "\n")
-        print(json.dumps(results["ladder"], indent=1))
-        return
-    for name in options.rungs:
-        result = rung_result(name, options)
-        results["rungs"][f"{name} V{options.vocab_size} threads {options.threads}"] = result
-        OUT.write_text(json.dumps(results, indent=1) + "\n")
-        print(json.dumps(result, indent=1), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The loss against plain cross entropy in float64, alone and stacked, with its gradients."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from curate.kernels.logits import LANES, powers_of_logits
 from curate.proxy_training import cross_entropy
 from curate.proxy_training.cross_entropy import linear_cross_entropy
 
@@ -79,6 +81,61 @@ def test_the_incoming_gradient_scales_a_member_on_its_own():
     (both,) = torch.autograd.grad(minimised.sum(), x, retain_graph=True)
     (weighted,) = torch.autograd.grad(minimised, x, torch.tensor([2.0, 0.0], dtype=torch.float64))
     torch.testing.assert_close(weighted, both * torch.tensor([2.0, 0.0])[:, None, None])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    rows=st.integers(1, 40),
+    vectors=st.integers(1, 3),
+    size=st.sampled_from([0.01, 1.0, 30.0, 1e4]),
+    seed=st.integers(0, 2**31),
+)
+def test_powers_and_their_sums_are_those_of_numpy(rows, vectors, size, seed):
+    logits = (drawn(seed, rows, vectors * LANES) * size).bfloat16()
+    scores = logits.double().numpy()
+    powers = np.exp(scores - scores.max(0))
+    largest, total = np.empty(vectors * LANES, np.float32), np.empty(vectors * LANES, np.float32)
+    for start in range(0, vectors * LANES, LANES):
+        powers_of_logits(logits.view(torch.uint16).numpy(), largest, total, start, start + LANES)
+    np.testing.assert_array_equal(largest, scores.max(0))
+    np.testing.assert_allclose(total, powers.sum(0), rtol=1e-5)
+    np.testing.assert_allclose(logits.float().numpy(), powers, rtol=2**-8 + 1e-4, atol=2.0**-119)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_logit_that_is_not_finite_makes_the_loss_of_its_member_so(bad):
+    x, weight = drawn(0, 2, 40, 8, dtype=torch.float32), drawn(1, 2, 30, 8, dtype=torch.float32)
+    targets = torch.zeros(2, 40, dtype=torch.long)
+    _, fine = linear_cross_entropy(x, weight, targets, z_loss=0.0, bf16=True)
+    weight[1, 7, 3] = bad
+    _, nats = linear_cross_entropy(x, weight, targets, z_loss=0.0, bf16=True)
+    assert nats[0] == fine[0] and not nats[1].isfinite()
+
+
+@pytest.mark.parametrize("tokens", [7, 300])
+def test_gradients_in_bfloat16_differ_by_its_rounding(tokens):
+    x, weight = drawn(0, tokens, 24, dtype=torch.float32), drawn(1, 500, 24, dtype=torch.float32)
+    targets = torch.randint(0, 500, (tokens,), generator=torch.Generator().manual_seed(0))
+    exact = plain(x.bfloat16().double(), weight.bfloat16().double(), targets, 1e-4)
+    x.requires_grad_(), weight.requires_grad_()
+    with pytest.MonkeyPatch.context() as patch:  # several chunks, the last one short
+        patch.setattr(cross_entropy, "CHUNK_TOKENS_MIN", 64)
+        patch.setattr(cross_entropy, "CHUNK_LOGITS", 1)
+        minimised, nats = linear_cross_entropy(x, weight, targets, z_loss=1e-4, bf16=True)
+    assert minimised.item() == pytest.approx(exact[0].item(), rel=3e-3)
+    assert nats.item() == pytest.approx(exact[1].item(), rel=3e-3)
+    for got, wanted in zip(torch.autograd.grad(minimised, (x, weight)), exact[2:], strict=True):
+        assert (got - wanted).norm() < 0.01 * wanted.norm()
+
+
+def test_threads_share_columns_without_changing_a_bit(monkeypatch):
+    logits = drawn(0, 50, 5 * LANES).bfloat16()
+    alone, shared = logits.clone(), logits.clone()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    one = cross_entropy._to_powers(alone)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    two = cross_entropy._to_powers(shared)
+    assert torch.equal(alone, shared) and all(map(torch.equal, one, two))
 
 
 @pytest.mark.slow

@@ -18,8 +18,9 @@ ALLOWED = {
     ("curate/engine/executors/worker_process.py", "pickle"): "that child: reads jobs from the pipe of its parent",
     ("curate/engine/executors/ray_run.py", "pickle"): "writes jobs to its own Ray tasks and actors",
     ("curate/engine/executors/ray_worker.py", "pickle"): "those tasks and actors",
+    ("proxy_training/token_imports.py", "tarfile.open"): "reads members of bounded size into memory, extracts nothing",
 }
-"""Imports that are right, and why."""
+"""Imports and calls that are right, and why."""
 CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "os.execv", "yaml.load", "yaml.load_all",
          "yaml.unsafe_load", "yaml.full_load", "pd.read_pickle", "pandas.read_pickle", "torch.hub.load",
          "torch.jit.load", "runpy.run_path", "runpy.run_module", "tarfile.open", "zipfile.ZipFile",
@@ -47,7 +48,7 @@ def _problems(source: str, path: str) -> Iterator[str]:
             continue
         called = _name(node.func)
         given = {word.arg: word.value for word in node.keywords}
-        if called in CALLS:
+        if called in CALLS and (path, called) not in ALLOWED:
             yield f"{where}: calls {called}"
         if called == "torch.load" and not _is(given.get("weights_only"), True):
             yield f"{where}: torch.load without weights_only=True"
