@@ -41,3 +41,8 @@ class TrainingError(CurateError):
 
 class MeasurementError(CurateError):
     """A measurements table cannot be used; the message names the column and the row."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says first, for a sentence of ours; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

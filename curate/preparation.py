@@ -4,7 +4,6 @@ Each part is made once and found again by its fingerprint. Processes that share 
 prepare one after another: the first does the work, the others find it done.
 """
 
-import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from curate.errors import InputError, MismatchError, StageError
 from curate.fingerprints import ContentMemory, file_fingerprint, fingerprint, write_json
 from curate.progress import Progress
 from curate.proxy_training.ladder_file import Ladder
+from curate.proxy_training.locks import locked
 from curate.proxy_training.packing import TokenizedDataset, open_packed, pack_dataset
 from curate.proxy_training.texts import read_texts
 from curate.storage import is_remote, redacted
@@ -48,7 +48,7 @@ class Prepared:
     tokenized: dict[str, TokenizedDataset]
     """All, in the study's order."""
     leaks: tuple[Check, ...]
-    """Datasets that hold held-out text."""
+    """Datasets that hold held-out text, or in which it was not looked for."""
 
 
 def prepare_study(
@@ -90,12 +90,11 @@ def prepare_study(
 def _one_at_a_time(lock: Path, progress: Progress) -> Iterator[None]:
     """Hold `lock`; it falls with the process, however it ends."""
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress.note("Another process prepares a study in this work folder: waiting for it.")
-            fcntl.flock(file, fcntl.LOCK_EX)
+
+    def wait() -> None:
+        progress.note("Another process prepares a study in this work folder: waiting for it.")
+
+    with locked(lock, busy=wait):
         yield
 
 
@@ -160,7 +159,7 @@ def _packed(
     tokenized: dict[str, TokenizedDataset] = {}
     for name in study.order:
         if name in study.tokens:
-            tokenized[name] = replace(open_packed(study.tokens[name], verify=memory.verify), name=name)
+            tokenized[name] = replace(_given(study.tokens[name], work, memory), name=name)
             if tokenized[name].tokenizer_fingerprint != identity:
                 raise MismatchError(
                     f"{study.path}, datasets.{name}: the tokens in {study.tokens[name]} were made with another "
@@ -188,10 +187,22 @@ def _packed(
     return tokenized
 
 
+def _given(folder: Path, work: Path, memory: ContentMemory) -> TokenizedDataset:
+    """A packed folder from elsewhere; its tokens and tokenizer are looked at once, and again when they change."""
+    packed = open_packed(folder)
+    files = [folder / "tokens.json", folder / "tokens.bin", packed.tokenizer_path]
+    looked_at = work / "tokens" / "looked-at" / f"{fingerprint([memory.of(file) for file in files])[:16]}.json"
+    if not looked_at.exists():
+        open_packed(folder, verify=True)
+        write_json(looked_at, {"tokens": packed.tokens, "vocab_size": packed.vocab_size})
+    return packed
+
+
 def _contamination(
     parts: dict[str, list[Path]], prints: dict[str, str], study: Study, ladder: Ladder, work: Path, progress: Progress
 ) -> list[Check]:
-    """A check for each dataset that holds more than CONTAMINATED of what it is measured on."""
+    """A check for each dataset that holds more than CONTAMINATED of what it is measured on, and for each that is there
+    as tokens alone."""
     from curate.heldout import FOUND, NGRAM, Held, contamination
 
     measured = _measured_texts(study, ladder)
@@ -207,7 +218,10 @@ def _contamination(
     unchecked = {row.heldout: len(measured[row.heldout]) for row in rows if not row.texts}
     for name, texts in unchecked.items():
         progress.note(f"{name}: none of its {texts} texts is long enough to be looked for in the datasets.")
-    return [_leak(row) for row in rows if row.share > CONTAMINATED]
+    unseen = [name for name in study.order if name not in parts]
+    for name in unseen:
+        progress.note(_unseen(name).message)
+    return [_leak(row) for row in rows if row.share > CONTAMINATED] + [_unseen(name) for name in unseen]
 
 
 def _measured_texts(study: Study, ladder: Ladder) -> dict[str, list[str]]:
@@ -222,6 +236,15 @@ def _measured_texts(study: Study, ladder: Ladder) -> dict[str, list[str]]:
         for name, file in study.heldout.items()
     }
     return excerpts | task_texts(study.evaluate)
+
+
+def _unseen(name: str) -> Check:
+    return Check(
+        name="contamination",
+        severity="note",
+        message=f"Held-out text was not looked for in {name}: only its tokens are here.",
+        remedy="Give the dataset as text, or take held-out text out where its tokens are made.",
+    )
 
 
 def _leak(held: "Held") -> Check:

@@ -26,6 +26,7 @@ from curate.study_file import Logger, Study, load_study
 if TYPE_CHECKING:
     from curate.comparator import Verdict
     from curate.comparator.verdict import Check
+    from curate.proxy_training.ladder import Ready
     from curate.proxy_training.packing import TokenizedDataset
     from curate.proxy_training.world import World
     from curate.report.content import StudyContent
@@ -42,6 +43,8 @@ class TrainedStudy:
     study: Study
     folder: Path
     prepared: Prepared
+    training: "Ready"
+    """Its runs."""
     measurements: pa.Table | None
     """None while other parts have runs to finish."""
     unfinished: int
@@ -79,47 +82,55 @@ def train_study(
     world: "World | None" = None,
 ) -> TrainedStudy:
     """Make the datasets and train the ladder, or finish it. Raises a CurateError that names what failed; what was
-    finished stays. SIGTERM, SIGUSR1 and SIGUSR2 raise Stopped once all that trains has been saved.
+    finished stays. SIGTERM, SIGUSR1 and SIGUSR2 raise Stopped: at once while it prepares, once all is saved while it
+    trains.
 
     Its recipes' runs go to `listener` as events, training and the rest to `progress`; one view may be both. `ray`: the
     address of a cluster that trains, too, or "local"; `part`: the i-th of n shares of the training; `scales`: these
     rungs alone; `log`: instead of the study's own; `world`: the ranks that train one group after another together.
     """
-    from curate.proxy_training.faults import stop_signals
+    from curate.proxy_training.faults import stop_signals, stopped_at_once
     from curate.proxy_training.ladder import ready
 
     def on_main(do: Callable[[], T]) -> T:
         return do() if world is None else world.on_main(do)
 
-    prepared = on_main(
-        lambda: prepare_study(study, work=work, executor=executor, progress=progress, verify=verify, listener=listener)
-    )
-    training = on_main(
-        lambda: ready(
-            datasets=prepared.tokenized,
-            heldout=study.heldout,
-            ladder=prepared.ladder,
-            out=work / "ladder",
-            learning_rates=study.learning_rates,
-            simulate_epochs=study.simulate_epochs,
-            tasks=study.evaluate,
-            options=TrainingOptions(keep=study.keep, log=tuple(study.log if log is None else log)),
-            device=device,
-            together=world is not None,
-            progress=progress,
-        )
-    )
-    with _cluster(ray, workers), stop_signals() as stop:
-        training.train(
-            workers=workers, progress=progress, on_ray=ray is not None, part=part, scales=scales, stop=stop, world=world
-        )
+    def prepare() -> Prepared:
+        with stopped_at_once():
+            return prepare_study(
+                study, work=work, executor=executor, progress=progress, verify=verify, listener=listener
+            )
+
+    on_ray = ray is not None
+    with stop_signals() as stop:
+        prepared = on_main(prepare)
+        with _cluster(ray, workers):
+            training = on_main(
+                lambda: ready(
+                    datasets=prepared.tokenized,
+                    heldout=study.heldout,
+                    ladder=prepared.ladder,
+                    out=work / "ladder",
+                    learning_rates=study.learning_rates,
+                    simulate_epochs=study.simulate_epochs,
+                    tasks=study.evaluate,
+                    options=TrainingOptions(keep=study.keep, log=tuple(study.log if log is None else log)),
+                    device=device,
+                    together=world is not None,
+                    on_ray=on_ray,
+                    progress=progress,
+                )
+            )
+            training.train(
+                workers=workers, progress=progress, on_ray=on_ray, part=part, scales=scales, stop=stop, world=world
+            )
     folder = work / "studies" / study.name
     unfinished = len(training.unfinished())
-    measured = None if unfinished else training.measurements()
+    measured = None if unfinished else training.measurements(progress)
     if measured is not None and (world is None or world.main):
         folder.mkdir(parents=True, exist_ok=True)
         write_measurements(measured, folder / "measurements.parquet")
-    return TrainedStudy(study, folder, prepared, measured, unfinished)
+    return TrainedStudy(study, folder, prepared, training, measured, unfinished)
 
 
 def run_study(
@@ -155,10 +166,11 @@ def run_study(
     verdict = compare(
         measured, metric=study.metric, at=study.at, law=study.law, seed=study.seed, bootstraps=study.bootstraps
     )
-    verdict = replace(verdict, checks=tuple(sorted((*verdict.checks, *prepared.leaks), key=_severity)))
+    checks = (*verdict.checks, *prepared.leaks, *_divergences(trained.training))
+    verdict = replace(verdict, checks=tuple(sorted(checks, key=_severity)))
     write_json(folder / "verdict.json", verdict.to_dict())
     runs = pa.array(sorted(set(measured.column("run_id").to_pylist())))
-    curves = loss_curves(work / "ladder")
+    curves = loss_curves(work / "ladder", trained.training.runs)
     curves = curves.filter(pc.is_in(curves.column("run_id"), value_set=runs))
     content = _content(study, prepared, measured, curves, verdict)
     page = folder / "report.html"
@@ -179,6 +191,26 @@ def _cluster(ray: str | None, workers: int) -> Iterator[None]:
         yield
     finally:
         executor.close()
+
+
+def _divergences(training: "Ready") -> "Iterator[Check]":
+    """What the verdict must say of runs that diverged: severe where nothing but the rule's learning rate was asked."""
+    from curate.comparator.verdict import Check
+
+    diverged = training.diverged()
+    for own in (True, False):
+        found = [sentence for run, sentence in diverged if (run.learning_rate_factor == 1) is own]
+        if found:
+            alike = sum((run.learning_rate_factor == 1) is own for run in training.runs)
+            at = "at the learning rate of the rule" if own else "at a multiple of the rule's learning rate"
+            yield Check(
+                "diverged",
+                "severe" if own else "note",
+                f"{len(found)} of {alike} runs {at} diverged and are left out: {' '.join(found)}",
+                "Lower the ladder's learning rate (`curate train tune` finds one), or look at the data of these runs."
+                if own
+                else "Nothing: the ladder's own rate stands, and this is how far above it training holds.",
+            )
 
 
 def _severity(check: "Check") -> int:

@@ -12,7 +12,7 @@ keep: all                                        # cooled-down weights of all br
 log: [tensorboard]
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,16 +21,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, model_
 from pydantic import Field as Given
 
 from curate.engine.recipe import Recipe, load_recipe
-from curate.engine.strangers import check_inside, check_named
+from curate.engine.strangers import check_hub_name, check_inside, check_named, check_tree
 from curate.errors import InputError, MeasurementError, RecipeError
 from curate.proxy_training.expand import Factor, LearningRates, rungs_of, with_seeds
-from curate.proxy_training.ladder_file import Ladder, load_ladder
+from curate.proxy_training.ladder_file import MOST_SEEDS, Ladder, load_ladder
 from curate.proxy_training.simulated_epochs import SimulatedEpochs
-from curate.proxy_training.token_imports import TokenFormat
+from curate.proxy_training.token_imports import TokenFormat, with_indexes
 from curate.yamlfile import NAME_RULE, Field, YamlFile, is_name, load_yaml
 
 Logger = Literal["tensorboard", "wandb"]
-Count = Annotated[int, Given(ge=1)]
+Count = Annotated[int, Given(ge=1, le=MOST_SEEDS)]
 Tokens = Annotated[float, Given(ge=1, allow_inf_nan=False)]
 KINDS = ("recipe", "parquet", "tokens", "megatron", "dclm")
 """What a dataset of a study may be."""
@@ -77,7 +77,7 @@ class _Compare(BaseModel):
     metric: str = "bits_per_byte"
     at: list[Annotated[float, Given(gt=0, allow_inf_nan=False)]] = []
     law: str = "power"
-    bootstraps: Annotated[int, Given(ge=100)] = 1000
+    bootstraps: Annotated[int, Given(ge=100, le=1_000_000)] = 1000
     seed: int = 0
 
 
@@ -87,7 +87,7 @@ class _StudyFile(BaseModel):
     datasets: dict[str, Annotated[_Given, BeforeValidator(_as_recipe)]]
     ladder: str
     seeds: Count | dict[str, Count] | None = None
-    learning_rates: LearningRates | list[Factor] | None = None
+    learning_rates: LearningRates | Annotated[list[Factor], Given(min_length=1)] | None = None
     tokenizer: str | _Tokenizer | None = None
     simulate_epochs: _SimulateEpochs | None = None
     heldout: dict[str, str]
@@ -177,10 +177,14 @@ def load_study(path: Path, *, ladder: str | None = None, builtin_only: bool = Fa
             texts[name] = _files(file, base, (name, "parquet"), value.parquet, inside=builtin_only)
         elif value.megatron is not None:
             imports[name] = "megatron", _files(file, base, (name, "megatron"), value.megatron, inside=builtin_only)
+            if builtin_only:
+                check_inside(base, with_indexes(*imports[name]))
         elif value.dclm is not None:
             imports[name] = "dclm", _files(file, base, (name, "dclm"), value.dclm, inside=builtin_only)
         elif value.tokens is not None:
             tokens[name] = base / value.tokens
+            if builtin_only:
+                check_tree(base, tokens[name])
     heldout = {name: base / value for name, value in raw.heldout.items()}
     for name, target in heldout.items():
         if not target.is_file():
@@ -190,8 +194,13 @@ def load_study(path: Path, *, ladder: str | None = None, builtin_only: bool = Fa
     if (tokens or imports) and raw.tokenizer is None:
         raise file.error(("tokenizer",), "datasets given as tokens need the tokenizer that made them.")
     rates = _learning_rates(raw.learning_rates)
-    ladder = ladder or _ladder_name(base, raw.ladder)
-    _check_rungs(file, ladder, raw.seeds, rates)
+    own_ladder = ladder is None
+    ladder = ladder or _ladder_name(file, base, raw.ladder)
+    if builtin_only and own_ladder:
+        _check_ladder_of_stranger(ladder)
+    _check_rungs(file, load_ladder(ladder), raw.seeds, rates)
+    tasks = _tasks(file, base, raw.evaluate, heldout=heldout, builtin_only=builtin_only)
+    _check_metric(file, raw.compare.metric, heldout, tasks)
     return Study(
         name=raw.name,
         path=path.resolve(),
@@ -203,11 +212,11 @@ def load_study(path: Path, *, ladder: str | None = None, builtin_only: bool = Fa
         ladder=ladder,
         seeds=raw.seeds,
         learning_rates=rates,
-        tokenizer=_tokenizer(file, base, raw),
+        tokenizer=_tokenizer(file, base, raw, builtin_only=builtin_only),
         end_of_text=raw.tokenizer.end_of_text if isinstance(raw.tokenizer, _Tokenizer) else None,
         simulate_epochs=_simulated(file, raw),
         heldout=heldout,
-        evaluate=_tasks(file, base, raw.evaluate, builtin_only=builtin_only),
+        evaluate=tasks,
         keep=raw.keep,
         log=tuple(dict.fromkeys(raw.log)),
         metric=raw.compare.metric,
@@ -230,20 +239,45 @@ def _check_stranger(file: YamlFile, raw: _StudyFile) -> None:
         check_named(file, at, target)
 
 
+def _check_ladder_of_stranger(ladder: str) -> None:
+    """Refuse a tokenizer that a stranger's ladder file may not name; those that ship name what they may."""
+    path = Path(ladder)
+    if path.suffix not in (".yaml", ".yml"):
+        return
+    file = load_yaml(path)
+    named = file.data.get("tokenizer") if isinstance(file.data, dict) else None
+    if isinstance(named, str):
+        check_named(file, ("tokenizer",), named)
+        _check_tokenizer_of_stranger(file, path.resolve().parent, named)
+
+
+def _check_tokenizer_of_stranger(file: YamlFile, base: Path, named: str) -> None:
+    """`named` is in `base` with all that is read of it, or a name on the hub and nothing else."""
+    path = base / named
+    if not path.exists():
+        check_hub_name(file, ("tokenizer",), named)
+    elif path.is_dir():
+        check_tree(base, path)
+    else:
+        check_inside(base, [path, path.parent / "tokenizer_config.json"])
+
+
 def _tokenizer_name(raw: _StudyFile) -> str | None:
     return raw.tokenizer.name if isinstance(raw.tokenizer, _Tokenizer) else raw.tokenizer
 
 
-def _tokenizer(file: YamlFile, base: Path, raw: _StudyFile) -> str | None:
+def _tokenizer(file: YamlFile, base: Path, raw: _StudyFile, *, builtin_only: bool) -> str | None:
     """The path of the tokenizer made whole, or its name on the hub."""
-    from curate.proxy_training.tokenizer_sources import is_hub_name
+    from curate.proxy_training.tokenizer_sources import is_hub_name, path_named
 
     name = _tokenizer_name(raw)
     if name is None:
         return None
-    path = base / Path(name).expanduser()
+    path = base / path_named(name)
     if not path.exists() and not is_hub_name(name):
         raise file.error(("tokenizer",), f"no tokenizer at {path}.")
+    if builtin_only:
+        _check_tokenizer_of_stranger(file, base, name)
     return str(path) if path.exists() else name
 
 
@@ -279,9 +313,18 @@ def _files(
     return files
 
 
-def _ladder_name(base: Path, name: str) -> str:
+def _ladder_name(file: YamlFile, base: Path, name: str) -> str:
+    """The path of the ladder made whole, or the name of one that ships."""
     local = base / name
-    return str(local) if local.suffix in (".yaml", ".yml") and local.exists() else name
+    if local.suffix in (".yaml", ".yml"):
+        if not local.is_file():
+            raise file.error(("ladder",), f"no ladder at {local}.")
+        return str(local)
+    try:
+        load_ladder(name)
+    except RecipeError as error:
+        raise file.error(("ladder",), str(error)) from None
+    return name
 
 
 def _learning_rates(given: LearningRates | Sequence[float] | None) -> LearningRates | None:
@@ -290,28 +333,57 @@ def _learning_rates(given: LearningRates | Sequence[float] | None) -> LearningRa
     return LearningRates(factors=tuple(given))
 
 
-def _check_rungs(file: YamlFile, ladder: str, seeds: int | dict[str, int] | None, rates: LearningRates | None) -> None:
-    """Refuse names of rungs that the ladder does not have."""
+def _check_rungs(
+    file: YamlFile, ladder: Ladder, seeds: int | dict[str, int] | None, rates: LearningRates | None
+) -> None:
+    """Refuse names of rungs that the ladder does not have, and rungs that cannot be trained as they say."""
+    from curate.proxy_training.plan import planned_run
+
     try:
         if isinstance(seeds, dict):
-            with_seeds(load_ladder(ladder), seeds)
+            with_seeds(ladder, seeds)
     except ValueError as error:
         raise file.error(("seeds",), str(error)) from None
     try:
         if rates is not None:
-            rungs_of(load_ladder(ladder), rates)
+            rungs_of(ladder, rates)
     except ValueError as error:
         raise file.error(("learning_rates",), str(error)) from None
+    try:
+        for scale in ladder.scales:
+            planned_run(ladder, scale).check_steps()
+    except RecipeError as error:
+        raise file.error(("ladder",), str(error)) from None
+
+
+def _check_metric(
+    file: YamlFile, metric: str, heldout: Iterable[str], tasks: Sequence[str | Mapping[str, Any]]
+) -> None:
+    """Refuse a metric that no model will have."""
+    from curate.comparator.composite import is_composite
+    from curate.proxy_training.metric_names import is_measured, metric_names
+
+    names = metric_names(heldout, tasks)
+    family = metric.partition(":")[2] if is_composite(metric) else metric
+    if family and not is_measured(family, names):
+        kinds = ", ".join(sorted({name.partition("/")[0] for name in names}))
+        raise file.error(("compare", "metric"), f"no model will have a {family!r}; what is measured is {kinds}.")
 
 
 def _tasks(
-    file: YamlFile, base: Path, asked: Sequence[str | dict[str, Any]], *, builtin_only: bool
+    file: YamlFile,
+    base: Path,
+    asked: Sequence[str | dict[str, Any]],
+    *,
+    heldout: Iterable[str],
+    builtin_only: bool,
 ) -> tuple[str | Mapping[str, Any], ...]:
-    """Tasks with their files' paths made whole, each of which can be loaded."""
+    """Tasks with their files' paths made whole, each of which can be loaded, under a name of its own."""
     from curate.proxy_training.alice import alice_spec
-    from curate.proxy_training.task_items import task_spec
+    from curate.proxy_training.task_items import TaskSpec, task_spec
 
     tasks = []
+    taken = dict.fromkeys(heldout, "a held-out set")
     for number, task in enumerate(asked):
         at = ("evaluate", number)
         for key in ("file", "prompts"):
@@ -320,10 +392,16 @@ def _tasks(
                     check_named(file, at, task[key])
                 task = task | {key: base / task[key]}
         try:
-            named = None if alice_spec(task) else task_spec(task).file
+            spec = alice_spec(task) or task_spec(task)
         except RecipeError as error:
             raise file.error(at, str(error)) from None
-        if named is not None and not named.is_file():
+        named = spec.file if isinstance(spec, TaskSpec) else spec.prompts
+        if isinstance(named, Path) and not named.is_file():
             raise file.error(at, f"no such file: {named}.")
+        if builtin_only and isinstance(spec, TaskSpec) and spec.hub is not None:
+            check_hub_name(file, at, spec.hub.path)
+        if spec.task in taken:
+            raise file.error(at, f"{spec.task!r} names {taken[spec.task]}, too; give one of them another name.")
+        taken[spec.task] = "another task"
         tasks.append(task)
     return tuple(tasks)

@@ -50,7 +50,7 @@ class AliceSpec(BaseModel):
     """Our templates, AIW's prompts, or a JSONL or Parquet file with `template`, `variation`, `prompt`, `answer`."""
     method: Literal["likelihood", "sampling"] = "likelihood"
     """`likelihood` works for the smallest models."""
-    trials: int = Field(30, gt=1)
+    trials: int = Field(30, gt=1, le=10_000)
     """For each variation."""
     temperature: float = Field(1.0, ge=0)
     """Of sampling."""

@@ -4,7 +4,7 @@ Each held-out set is read up to a number of bytes: documents in the order of a h
 each. A document is scored alone: end-of-text, then its tokens in windows of T; every token of text is a target
 once, end-of-text never. The value is the sum of nats in float64 over the bytes of the text over ln 2, so it
 compares across tokenizers. Models run in float32 without compilation whatever the training used, so the batch
-does not matter. Cost: one forward pass over about bytes / 2.5 tokens.
+does not matter. Cost: one forward pass over about bytes / 2.5 tokens; memory: `POSITIONS` and 128 MB of logits.
 """
 
 import hashlib
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     import torch
 
     from curate.proxy_training.model import Proxy
+
+
+WINDOWS_AT_ONCE = 16
+POSITIONS = {"cpu": 1 << 12}
+"""Positions of windows at once, by kind of device, but one window at least."""
+POSITIONS_ELSEWHERE = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,8 @@ class HeldOutSet:
         """`bits_per_byte/<name>`; the items are documents, their values bits, their weights bytes."""
         device = next(model.parameters()).device
         with as_evaluated(model):
-            one = score(lambda windows: model.token_nats(windows.to(device)).cpu(), self)
+            count = windows_at_once(self.windows.shape[1] - 1, device=device.type)
+            one = score(lambda windows: model.token_nats(windows.to(device)).cpu(), self, batch_windows=count)
         return [
             MetricRow(
                 f"bits_per_byte/{self.name}",
@@ -182,8 +189,16 @@ def evaluation_fingerprint(evaluators: Mapping[str, Evaluator]) -> str:
     return fingerprint([METRIC, {name: some.fingerprint() for name, some in evaluators.items()}])
 
 
+def windows_at_once(sequence_length: int, *, device: str) -> int:
+    """Windows of so many positions that a model reads together on a kind of device."""
+    return max(1, min(WINDOWS_AT_ONCE, POSITIONS.get(device, POSITIONS_ELSEWHERE) // sequence_length))
+
+
 def score(
-    token_nats: Callable[["torch.Tensor"], "torch.Tensor"], heldout: HeldOutSet, *, batch_windows: int = 16
+    token_nats: Callable[["torch.Tensor"], "torch.Tensor"],
+    heldout: HeldOutSet,
+    *,
+    batch_windows: int = WINDOWS_AT_ONCE,
 ) -> Score:
     """Bits per byte under `token_nats`: windows (B, T+1) as a torch tensor to nats of each target (B, T)."""
     import torch

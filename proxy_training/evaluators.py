@@ -3,7 +3,8 @@
 A held-out set (evaluate.py), multiple-choice items (multiple_choice.py) and problems in varied numbers (alice.py) are
 evaluators. Tokens are made when an evaluator is loaded, so that it can be sent to another process and its fingerprint
 covers them. Models run in float32, without dropout and without gradients; the batch changes no value by more than
-rounding (1e-6). A metric is named `<kind>/<evaluator>`, and `compare: {metric: correct_prob}` is a mean over tasks.
+rounding (1e-6). A metric is named `<kind>/<evaluator>`, and `compare: {metric: correct_prob_per_char}` is a mean over
+tasks (metric_names.py knows them all).
 """
 
 import math
@@ -16,6 +17,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     from curate.proxy_training.model import Proxy
+
+LOGITS_AT_ONCE = 1 << 24
+"""Scores of tokens that lie in memory together, 64 MB: positions are cut, whatever the vocabulary."""
 
 
 @dataclass(frozen=True)

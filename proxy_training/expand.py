@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from curate.proxy_training.ladder_file import Ladder, Scale
+from curate.proxy_training.ladder_file import MOST_SEEDS, Ladder, Scale
 from curate.proxy_training.packing import TokenizedDataset
 from curate.proxy_training.procedure import Procedure
 from curate.proxy_training.run import Run
@@ -41,9 +41,9 @@ class LearningRates(BaseModel):
 
     factors: tuple[Factor, ...] = Field(min_length=1)
     """Multiples; 1 is trained anyway."""
-    on: Annotated[int, Field(ge=1)] | tuple[str, ...] = SMALL_RUNGS
+    on: Annotated[int, Field(ge=1)] | Annotated[tuple[str, ...], Field(min_length=1)] = SMALL_RUNGS
     """So many of the smallest rungs, or rungs by name."""
-    seeds: int = Field(1, ge=1)
+    seeds: int = Field(1, ge=1, le=MOST_SEEDS)
     """Runs of each factor."""
 
 
@@ -93,7 +93,10 @@ def runs_of(
     evaluation: str,
     learning_rates: LearningRates | None = None,
 ) -> list[Run]:
-    """All runs: rung by rung, every seed of every dataset, then the other learning rates."""
+    """All runs: rung by rung, every seed of every dataset, then the other learning rates.
+
+    Raises RecipeError for a rung whose budgets are no different steps.
+    """
     others = set(rungs_of(ladder, learning_rates)) if learning_rates else set()
     runs = []
     for scale in ladder.scales:
@@ -104,11 +107,14 @@ def runs_of(
             for seed in range(learning_rates.seeds if learning_rates else 0)
             if factor != 1
         ]
-        runs += [
+        of_rung = [
             Run(replace(packed, name=name), scale, seed, procedure, evaluation, learning_rate_factor=factor)
             for factor, seed in tuned + varied
             for name, packed in datasets.items()
         ]
+        for run in of_rung[:1]:  # one tokenizer, so one size and batch
+            run.check_steps()
+        runs += of_rung
     return runs
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from curate.errors import CurateError, TrainingError
+from curate.errors import CurateError, TrainingError, first_line
 
 EXIT_REQUEUE = 75
 """EX_TEMPFAIL of sysexits.h: the same command, run again, goes on."""
@@ -42,12 +42,42 @@ class OutOfMemory(TrainingError):
 def stop_signals() -> Iterator[Callable[[], bool]]:
     """While inside, SIGTERM, SIGUSR1 and SIGUSR2 only make the given function answer True; the main thread only."""
     caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = {number: signal.signal(number, lambda number, frame: caught.append(number)) for number in STOP_SIGNALS}
-    try:
+    with _handled(caught.append):
         yield lambda: bool(caught)
+
+
+@contextmanager
+def stopped_at_once() -> Iterator[None]:
+    """While inside, SIGTERM, SIGUSR1 and SIGUSR2 interrupt as Ctrl-C does, and Stopped is raised: for work whose
+    finished parts are kept anyway; the main thread only."""
+    caught: list[int] = []
+
+    def interrupt(number: int) -> None:
+        caught.append(number)
+        if len(caught) == 1:  # another one must not interrupt the cleaning up
+            raise KeyboardInterrupt
+
+    said = "Stopped; what was finished is kept, and the same command goes on."
+    with _handled(interrupt):
+        try:
+            yield
+        except KeyboardInterrupt:
+            if caught:
+                raise Stopped(said) from None
+            raise
+        if caught:  # somebody took the interrupt for theirs
+            raise Stopped(said)
+
+
+@contextmanager
+def _handled(handle: Callable[[int], None]) -> Iterator[None]:
+    """While inside, `handle` hears of STOP_SIGNALS; only the main thread can be told."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda number, _: handle(number)) for number in STOP_SIGNALS}
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -99,15 +129,11 @@ def explained(error: Exception, *, rung: str, folder: Path) -> Exception:
         return error
     if is_out_of_memory(error):
         return OutOfMemory(
-            f"Out of memory at rung {rung} outside of a step ({_first_line(error)}); take more memory or fewer workers."
+            f"Out of memory at rung {rung} outside of a step ({first_line(error)}); take more memory or fewer workers."
         )
     if is_full_disk(error):
         return TrainingError(
-            f"No room on the disk of {folder} ({_first_line(error)}); free some: the same command goes on from the "
+            f"No room on the disk of {folder} ({first_line(error)}); free some: the same command goes on from the "
             "last checkpoint."
         )
     return error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

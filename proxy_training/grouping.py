@@ -3,15 +3,14 @@
 Runs of one shape, schedule and procedure stack, whatever their dataset, seed and learning rate; how many, stacking.py
 says by the shape. The rule never sees the number of workers, so the groups of a plan are the same everywhere. Before a
 group trains, `groups/<fingerprint>/group.json` names its runs: a group that was begun goes on as it is, bit for bit,
-even when the study has changed; all other runs are grouped anew. `done.json` ends a group; runs that failed in it are
-grouped anew. No torch here.
+even when the study has changed; so does one that another living start waits to train. All other runs are grouped anew.
+`done.json` ends a group: each of its runs has its result, or diverged. No torch here.
 """
 
-import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import groupby, pairwise
@@ -23,6 +22,7 @@ from curate.fingerprints import fingerprint, write_json
 from curate.progress import Progress
 from curate.proxy_training.device_costs import cpu_tokens_per_second
 from curate.proxy_training.ladder_file import Scale
+from curate.proxy_training.locks import is_held, locked
 from curate.proxy_training.packing import TokenizedDataset, open_packed
 from curate.proxy_training.procedure import Procedure
 from curate.proxy_training.run import Run
@@ -102,8 +102,18 @@ def run_folder(out: Path, run_id: str) -> Path:
 
 
 def is_finished(out: Path, run_id: str) -> bool:
-    """Whether a run has its result."""
-    return (run_folder(out, run_id) / "result.json").exists()
+    """Whether a run has come to its end: it has its result, or it diverged."""
+    folder = run_folder(out, run_id)
+    return (folder / "result.json").exists() or divergence(folder) is not None
+
+
+def divergence(folder: Path) -> str | None:
+    """The sentence on a run that diverged in `folder`, if one did: a finding, which no other try would change."""
+    try:
+        record = json.loads((folder / "failed.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return record["error"] if isinstance(record, dict) and record.get("diverged") else None
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
@@ -112,17 +122,23 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     groups = []
     for _, some in groupby(ordered, key=_alike):
         alike = list(some)
-        count = -(-len(alike) // max(1, members_for(alike[0].shape, alike[0].batch_tokens)))
+        shape = alike[0].shape
+        # a stack draws its dropout masks once, so that a member's would change with its company
+        most = 1 if shape.dropout else max(1, members_for(shape, alike[0].batch_tokens))
+        count = -(-len(alike) // most)
         bounds = [len(alike) * number // count for number in range(count + 1)]
         groups += [Group(tuple(alike[low:high])) for low, high in pairwise(bounds)]
     return groups
 
 
-def settle_groups(runs: Sequence[Run], out: Path, progress: Progress) -> Groups:
-    """The groups of all runs that have no result: those that were begun as they were, the rest anew, all recorded."""
+def settle_groups(runs: Sequence[Run], out: Path, progress: Progress, *, start: ExitStack | None = None) -> Groups:
+    """The groups of all runs that have not ended: those that were begun as they were, the rest anew, all recorded.
+
+    Until `start` closes, no other start plans them in another way.
+    """
     wanted = {run.fingerprint: run for run in runs}  # a dataset under two names is trained once
     (out / "groups").mkdir(parents=True, exist_ok=True)
-    with _locked(out / "groups" / "lock"):
+    with locked(out / "groups" / "lock"):
         going, done = _recorded(wanted, out, progress)
         taken = {run.fingerprint for group in going for run in group.runs}
         rest = [
@@ -131,8 +147,11 @@ def settle_groups(runs: Sequence[Run], out: Path, progress: Progress) -> Groups:
         fresh = group_runs(rest)
         for group in fresh:
             _record(group, out)
-    todo = sorted((*going, *fresh), key=lambda group: (-group.estimated_seconds, group.fingerprint))
-    return Groups(tuple(todo), tuple(done))
+        todo = sorted((*going, *fresh), key=lambda group: (-group.estimated_seconds, group.fingerprint))
+        if start is not None and todo:
+            _claim(todo, out, start)
+    again = {group.fingerprint for group in fresh}
+    return Groups(tuple(todo), tuple(group for group in done if group.fingerprint not in again))
 
 
 def end_group(folder: Path, failures: Mapping[str, str]) -> None:
@@ -143,10 +162,14 @@ def end_group(folder: Path, failures: Mapping[str, str]) -> None:
 def _recorded(wanted: Mapping[str, Run], out: Path, progress: Progress) -> tuple[list[Group], list[Group]]:
     """Groups of earlier starts that hold a wanted run: those that go on, and those that are done."""
     going, done = [], []
+    claimed = _claimed(out)
     for path in sorted((out / "groups").glob("*/group.json")):
         record = json.loads(path.read_text())
         members = record["members"]
         folder = path.parent
+        if not (folder / "done.json").exists() and all(is_finished(out, member) for member in members):
+            said = {member: divergence(run_folder(out, member)) for member in members}  # a kill came in between
+            end_group(folder, {member: sentence for member, sentence in said.items() if sentence})
         if (folder / "done.json").exists():
             if all(member in wanted for member in members):
                 done.append(Group(tuple(wanted[member] for member in members)))
@@ -154,12 +177,14 @@ def _recorded(wanted: Mapping[str, Run], out: Path, progress: Progress) -> tuple
         if not any(member in wanted and not is_finished(out, member) for member in members):
             continue
         strange = [member for member in members if member not in wanted]
-        if strange and not _begun(folder):
+        if strange and not _begun(folder) and folder.name not in claimed:
             shutil.rmtree(folder)  # only planned: what is wanted of it is planned anew
             continue
         try:
             group = Group(tuple(wanted.get(m) or _revived(m, record["runs"][m], wanted) for m in members))
         except (CurateError, OSError, KeyError, TypeError, ValueError) as error:
+            if folder.name in claimed:  # of a living start, which can
+                continue
             progress.note(f"{record['name']} was begun and cannot go on as it was ({error}): its runs start anew.")
             end_group(folder, {})
             continue
@@ -169,6 +194,38 @@ def _recorded(wanted: Mapping[str, Run], out: Path, progress: Progress) -> tuple
     return going, done
 
 
+def _claim(groups: Sequence[Group], out: Path, start: ExitStack) -> None:
+    """Say which groups this start waits to train, until `start` closes: `starts/<...>.json`, held while it lives."""
+    names = sorted(group.fingerprint for group in groups)
+    path = out / "groups" / "starts" / f"{fingerprint(names)}.json"
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, names)
+    start.callback(_release, path, out)
+    start.enter_context(locked(path.with_suffix(".lock"), shared=True))
+
+
+def _release(path: Path, out: Path) -> None:
+    """Remove what a start claimed, unless another start lives that claims the same."""
+    with locked(out / "groups" / "lock"):
+        _living(path)
+
+
+def _living(path: Path) -> bool:
+    """Whether a start that claims this lives; what a dead one left is removed."""
+    lock = path.with_suffix(".lock")
+    if is_held(lock):
+        return True
+    path.unlink(missing_ok=True)
+    lock.unlink()
+    return False
+
+
+def _claimed(out: Path) -> set[str]:
+    """Groups that living starts wait to train."""
+    paths = sorted((out / "groups" / "starts").glob("*.json"))
+    return {name for path in paths if _living(path) for name in json.loads(path.read_text())}
+
+
 def _begun(folder: Path) -> bool:
     """Whether a group has trained, or trains just now."""
     return (folder / "progress.json").exists() or (folder / "checkpoints").exists()
@@ -176,7 +233,7 @@ def _begun(folder: Path) -> bool:
 
 def _record(group: Group, out: Path) -> None:
     folder = group.folder(out)
-    if folder.exists():  # its runs all failed before, and try again from the start
+    if folder.exists():  # its runs ended, and somebody took that back: they try again from the start
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     record = {
@@ -225,10 +282,3 @@ def _alike(run: Run) -> str:
     scale = run.scale.identity() | {"learning_rate": None}
     shared = [scale, run.dataset.vocab_size, run.batch_tokens, run.procedure.fingerprint(), run.evaluation]
     return fingerprint([-run.shape.params, shared])
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

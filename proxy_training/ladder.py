@@ -2,11 +2,13 @@
 
 `train_ladder` is all in one call. Under `out` each run has a folder `runs/<fingerprint>`, each group `groups/<...>`:
 what is finished is not done again, what was killed resumes. Largest groups go first, so that the last to finish are
-short. A run that fails does not stop the others; the ladder then ends with a TrainingError that names it. No torch.
+short. A run that a fault of the machine ended does not stop the others; the ladder then ends with a TrainingError that
+names it. One that diverged has come to its end: it is left out of the measurements, and said. No torch.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +22,7 @@ from curate.proxy_training.devices import Device, gpus_here, places_for
 from curate.proxy_training.evaluate import HeldOutSet, evaluation_fingerprint, load_heldout, load_tasks
 from curate.proxy_training.evaluators import Evaluator
 from curate.proxy_training.expand import LearningRates, runs_of
-from curate.proxy_training.grouping import Groups, is_finished, settle_groups
+from curate.proxy_training.grouping import Groups, divergence, is_finished, run_folder, settle_groups
 from curate.proxy_training.ladder_file import Ladder, Scale, load_ladder
 from curate.proxy_training.measured import measurements
 from curate.proxy_training.options import TrainingOptions
@@ -73,14 +75,16 @@ class Ready:
         Over `workers` processes, as tasks of the Ray cluster that this process is connected to, or one group after
         another on all ranks of `world`. Raises TrainingError naming all that failed, Stopped when `stop` says so.
         """
-        if world is not None and world.size > 1:
-            groups = world.on_main(lambda: self._settled(scales, progress))
-        else:
-            groups = self._settled(scales, progress)
-        groups = groups.part(*part) if part else groups
-        if not groups.todo:
-            return
-        with progress.task(f"train {self.ladder.name}", total=100.0, unit="%") as task:
+        with ExitStack() as start:
+
+            def settled() -> Groups:
+                return self._settled(scales, progress, start, in_parts=part is not None)
+
+            groups = world.on_main(settled) if world is not None and world.size > 1 else settled()
+            groups = groups.part(*part) if part else groups
+            if not groups.todo:
+                return
+            task = start.enter_context(progress.task(f"train {self.ladder.name}", total=100.0, unit="%"))
 
             def watcher(at_once: int) -> Watcher:
                 return Watcher(groups.todo, out=self.out, workers=at_once, task=task, progress=progress)
@@ -98,20 +102,36 @@ class Ready:
             )
 
     def unfinished(self) -> list[Run]:
-        """Runs without a result."""
+        """Runs that have not come to their end."""
         return [run for run in self.runs if not is_finished(self.out, run.fingerprint)]
 
-    def measurements(self) -> pa.Table:
-        """Rows of all runs, which must be finished."""
-        return measurements(self.runs, out=self.out, ladder=self.ladder.name)
+    def diverged(self) -> list[tuple[Run, str]]:
+        """Runs that diverged, with the sentence that says where."""
+        said = [(run, divergence(run_folder(self.out, run.fingerprint))) for run in self.runs]
+        return [(run, sentence) for run, sentence in said if sentence]
 
-    def _settled(self, scales: Sequence[str], progress: Progress) -> Groups:
-        """The groups to train, recorded before the first of them starts."""
+    def measurements(self, progress: Progress | None = None) -> pa.Table:
+        """Rows of all runs, which must have ended; those that diverged are left out, with a note. Raises TrainingError
+        when all did."""
+        diverged = [run for run, _ in self.diverged()]
+        measured = [run for run in self.runs if run not in diverged]
+        if not measured:
+            raise TrainingError(f"All runs of ladder {self.ladder.name!r} diverged: lower its learning rate.")
+        progress = progress or Progress()
+        for run in diverged:
+            path = run_folder(self.out, run.fingerprint) / "failed.json"
+            progress.note(f"{run.name} diverged and is left out of the measurements; to try it again, delete {path}.")
+        return measurements(measured, out=self.out, ladder=self.ladder.name)
+
+    def _settled(self, scales: Sequence[str], progress: Progress, start: ExitStack, *, in_parts: bool) -> Groups:
+        """The groups to train, recorded before the first of them starts, and kept until `start` closes."""
         chosen = {self.ladder.scale(name).name for name in scales}
         wanted = [run for run in self.runs if not chosen or run.scale.name in chosen]
-        groups = settle_groups(wanted, self.out, progress)
-        note_start(self.runs, out=self.out, ladder=self.ladder.name)
-        return groups
+        automatic = [name for name in ("precision", "compile") if getattr(self.ladder, name) == "auto"]
+        note = note_start(self.runs, out=self.out, ladder=self.ladder.name, automatic=automatic, in_parts=in_parts)
+        if note:
+            progress.note(note)
+        return settle_groups(wanted, self.out, progress, start=start)
 
     def _work(self) -> Any:
         from curate.proxy_training.one_group import Work
@@ -142,9 +162,7 @@ class Ready:
     def _over_ranks(self, groups: Groups, world: "World", watcher: Watcher, stop: Callable[[], bool]) -> list[str]:
         """One group after another on the whole world; trouble with a group ends the job, on all ranks alike."""
         from curate.proxy_training.one_group import train_recorded
-        from curate.proxy_training.workers import failed_runs
 
-        failures: list[str] = []
         for group in groups.todo:
             watcher.started(group)
 
@@ -152,10 +170,9 @@ class Ready:
                 watcher.look_sometimes()
                 return stop()
 
-            failed = train_recorded(group, self._work(), world=world, stop=looking, warn=watcher.note)
+            train_recorded(group, self._work(), world=world, stop=looking, warn=watcher.note)
             watcher.ended(group)
-            failures += failed_runs(group, failed)
-        return failures
+        return []
 
 
 def ready(
@@ -170,11 +187,13 @@ def ready(
     options: TrainingOptions | None = None,
     device: Device = "auto",
     together: bool = False,
+    on_ray: bool = False,
     progress: Progress | None = None,
 ) -> Ready:
     """Settle the procedure and the runs, and load what they are measured on; trains nothing.
 
-    `together`: several ranks will train each group. `heldout` maps a name to Parquet files with a `text` column,
+    `together`: several ranks will train each group; `on_ray`: the cluster that this process is connected to will, and
+    its GPUs count, not those of this machine. `heldout` maps a name to Parquet files with a `text` column,
     `tasks` are as evaluate.load_tasks takes them. Raises MismatchError when the datasets do not share a tokenizer,
     InputError for held-out sets that cannot be used.
     """
@@ -185,7 +204,7 @@ def ready(
     packed = next(iter(datasets.values()))
     sets = _load_heldout_sets(heldout, packed, ladder)
     evaluators = _load_tasks(tasks, packed, ladder, taken=sets, progress=progress)
-    on = _settle_device(device)
+    on = _settle_device(device, on_ray=on_ray)
     # ranks compile block by block: gradients are reduced between the blocks
     by_block = on == "cuda" or together
     compiled = settle_compile(
@@ -244,19 +263,19 @@ def train_ladder(
         progress=progress,
     )
     training.train(workers=workers, progress=progress)
-    return training.measurements()
+    return training.measurements(progress)
 
 
-def loss_curves(out: Path) -> pa.Table:
-    """Training losses of all runs under `out`, finished or not: columns CURVE_COLUMNS; `phase` is "trunk" or
-    "branch-<tokens>"."""
+def loss_curves(out: Path, runs: Iterable[Run]) -> pa.Table:
+    """Training losses of `runs` as far as they lie under `out`, under the names that their datasets have now: columns
+    CURVE_COLUMNS; `phase` is "trunk" or "branch-<tokens>"."""
     columns: dict[str, list] = {name: [] for name in CURVE_COLUMNS}
-    for folder in sorted((out / "runs").glob("*/")):
-        if not (folder / "run.json").exists() or not (folder / "curve.jsonl").exists():
+    for run in sorted(runs, key=lambda run: (run.fingerprint, run.dataset.name)):
+        path = run_folder(out, run.fingerprint) / "curve.jsonl"
+        if not path.exists():
             continue
-        facts = json.loads((folder / "run.json").read_text())
-        of_run = {key: facts[key] for key in ("run_id", "dataset", "seed")} | {"scale": facts["scale"]["name"]}
-        for line in (folder / "curve.jsonl").read_text().splitlines(keepends=True):
+        of_run = {"run_id": run.fingerprint, "dataset": run.dataset.name, "scale": run.scale.name, "seed": run.seed}
+        for line in path.read_text().splitlines(keepends=True):
             if line.endswith("}\n"):  # a kill may leave the last line unfinished
                 row = of_run | json.loads(line)
                 for name in CURVE_COLUMNS:
@@ -314,8 +333,12 @@ def _load_tasks(
     return found
 
 
-def _settle_device(wanted: Device) -> Literal["cpu", "cuda"]:
-    """A GPU where this machine has one, unless something is asked for."""
+def _settle_device(wanted: Device, *, on_ray: bool) -> Literal["cpu", "cuda"]:
+    """A GPU where this machine, or the Ray cluster, has one, unless something is asked for."""
     if wanted != "auto":
         return wanted
+    if on_ray:
+        from curate.proxy_training.ray_runs import cluster_gpus
+
+        return "cuda" if cluster_gpus() else "cpu"
     return "cuda" if gpus_here("auto") else "cpu"

@@ -7,7 +7,6 @@ tokens once the file is read, so that every dataset of a study has the same ones
 """
 
 import dataclasses
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +20,9 @@ from curate.proxy_training.tokenizer import SMALLEST_VOCABULARY
 from curate.yamlfile import load_yaml
 
 SHIPPED = Path(__file__).parent / "scales"
+MOST = 1 << 24
+"""Of sizes and batches: what is larger is a slip of the pen, and no float holds it."""
+MOST_TOKENS, MOST_SEEDS = 10**18, 1000
 OWN_SETTINGS = ("weight_decay", "z_loss", "final_learning_rate")
 """Fields of the procedure that a scale may set for itself."""
 NOT_OF_THE_RUN = {"name", "seeds", "note", "published", "launch", "budgets_steps", "tokens_per_parameter"}
@@ -30,7 +32,7 @@ NOT_OF_THE_RUN = {"name", "seeds", "note", "published", "launch", "budgets_steps
 class Published(BaseModel):
     """What the source prints of a scale, as it prints it ("3.7M", "7.8e8"): the plan says where ours differs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     params: str | None = None
     """Parameters."""
@@ -70,17 +72,17 @@ class Launch(BaseModel):
 class Scale(BaseModel):
     """A model shape with its token budgets; hyper-parameters follow the procedure's rules unless given."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(pattern=r"^[\w.\-]+$")
     """What the measurements call it, e.g. "0.2M"."""
-    width: int = Field(gt=0)
+    width: int = Field(gt=0, le=MOST)
     """Size of the residual stream."""
-    layers: int = Field(gt=0)
+    layers: int = Field(gt=0, le=MOST)
     """Blocks."""
-    heads: int = Field(gt=0)
+    heads: int = Field(gt=0, le=MOST)
     """Attention heads."""
-    ffn: int = Field(gt=0)
+    ffn: int = Field(gt=0, le=MOST)
     """Hidden size of the SwiGLU."""
     kv_heads: int | None = Field(None, gt=0)
     """Heads of keys and values (grouped-query attention); None: as many as `heads`."""
@@ -92,11 +94,11 @@ class Scale(BaseModel):
     """The same in steps; needs `batch_sequences`."""
     tokens_per_parameter: tuple[float, ...] = ()
     """The same in tokens a parameter (N = blocks + norms + V d)."""
-    seeds: int = Field(1, gt=0)
+    seeds: int = Field(1, gt=0, le=MOST_SEEDS)
     """Runs for each dataset, with seeds 0, 1, ..."""
     learning_rate: float | None = Field(None, gt=0)
     """Instead of the procedure's rule."""
-    batch_sequences: int | None = Field(None, gt=0)
+    batch_sequences: int | None = Field(None, gt=0, le=MOST)
     """Instead of the procedure's rule."""
     warmup_steps: int | None = Field(None, gt=0)
     """Instead of the procedure's rule."""
@@ -118,6 +120,8 @@ class Scale(BaseModel):
     def _rising(cls, budgets: tuple[float, ...]) -> tuple[float, ...]:
         if budgets and (budgets[0] <= 0 or any(b <= a for a, b in pairwise(budgets))):
             raise ValueError("budgets must be positive and rise")
+        if budgets and budgets[-1] > MOST_TOKENS:
+            raise ValueError(f"nobody trains on more than {MOST_TOKENS:.0e} tokens")
         return budgets
 
     @model_validator(mode="after")
@@ -166,6 +170,11 @@ class Scale(BaseModel):
         else:
             params = self.shape(rules, vocab_size=vocab_size, sequence_length=sequence_length).params
             budgets = tuple(round(ratio * params) for ratio in self.tokens_per_parameter)
+        if not budgets[0] or any(b <= a for a, b in pairwise(budgets)) or budgets[-1] > MOST_TOKENS:
+            raise ValueError(
+                f"scale {self.name!r}: its budgets are {', '.join(f'{budget:,}' for budget in budgets)} tokens, which "
+                f"are to be above 0, to rise, and to be at most {MOST_TOKENS:.0e}"
+            )
         return self.model_copy(update={"budgets_tokens": budgets, "budgets_steps": (), "tokens_per_parameter": ()})
 
 
@@ -197,11 +206,11 @@ class Ladder(BaseModel):
     tokenizer: str | None = None
     """Path of a tokenizer, from the ladder's folder, or its name on a hub; None: the study trains one of `vocab_size`
     entries."""
-    vocab_size: int = Field(ge=SMALLEST_VOCABULARY)
+    vocab_size: int = Field(ge=SMALLEST_VOCABULARY, le=MOST)
     """Entries of the tokenizer."""
     model_vocab_size: int | None = Field(None, ge=SMALLEST_VOCABULARY)
     """Rows of the embedding where the vocabulary is padded beyond the tokenizer's entries."""
-    sequence_length: int = Field(gt=1)
+    sequence_length: int = Field(gt=1, le=MOST)
     """Positions of a training sequence."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """Matrix products in training; `auto` settles by the processor."""
@@ -247,16 +256,6 @@ class Ladder(BaseModel):
                 return scale
         there = ", ".join(scale.name for scale in self.scales)
         raise RecipeError(f"Ladder {self.name!r} has no scale {name!r}: take {there}.")
-
-    def only(self, names: Sequence[str]) -> "Ladder":
-        """The same ladder with these scales alone."""
-        chosen = {self.scale(name).name for name in names}
-        return self.model_copy(update={"scales": tuple(scale for scale in self.scales if scale.name in chosen)})
-
-    @property
-    def largest_budget_tokens(self) -> int:
-        """Tokens of the longest training: a dataset that holds fewer is repeated."""
-        return max(scale.budgets_tokens[-1] for scale in self.scales)
 
     def with_seeds(self, seeds: int) -> "Ladder":
         """The same ladder with `seeds` runs of each scale for each dataset."""

@@ -1,6 +1,6 @@
 """A proxy in memory as a model of lm-evaluation-harness: any of its tasks runs on it.
 
-`lm_eval.simple_evaluate(model=ProxyLM(model, tokenizer), tasks=["hellaswag"])`; by name, once this module is imported,
+`lm_eval.simple_evaluate(model=ProxyLM(*load_run(folder)), tasks=["hellaswag"])`; by name, once this module is imported,
 `simple_evaluate(model="curate-proxy", model_args="folder=exported")` reads what `export_to_hugging_face` wrote. Scores
 are those of `likelihood.py`, so equal to our own for equal text, whatever the batch. lm_eval's class for Hugging Face
 models gives the same numbers with `document_start=False`: it puts no end-of-text before a context.

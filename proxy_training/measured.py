@@ -32,10 +32,10 @@ def is_tuned(run: Run) -> bool | None:
     """Whether the hyper-parameters come from a sweep or from a rule used where it was found; None: set by hand."""
     if run.learning_rate_factor != 1:
         return False
-    if run.procedure.tuned is not None:
-        return True
-    if run.scale.learning_rate is not None:
+    if run.scale.learning_rate is not None or run.scale.batch_sequences is not None:
         return None
+    if run.procedure.tuned is not None and run.scale.name in run.procedure.tuned.rungs:
+        return True
     return RULES[run.procedure.rule].outside(run.size) is None
 
 

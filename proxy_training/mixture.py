@@ -2,69 +2,57 @@
 
 What is tuned on it favours no contestant. A packed file holds its documents in the order of a seeded hash, so its
 first tokens are a random sample; a share ends behind a document. The order of training mixes the shares. Cost: the
-tokens are written once.
+tokens are written twice, as spool.py does, and decoded once to count their bytes of text.
 """
 
-import hashlib
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Tokenizer
 
-from curate.errors import InputError
-from curate.fingerprints import fingerprint, write_json
-from curate.proxy_training.packing import TokenizedDataset, open_packed, same_tokenizer
-from curate.proxy_training.spool import token_dtype
-from curate.proxy_training.tokenizer import end_of_text, load_tokenizer
+from curate.fingerprints import fingerprint
+from curate.proxy_training.packing import TokenizedDataset, begin, check_disk, current, finish, same_tokenizer
+from curate.proxy_training.spool import Spooled, SpoolWriter, open_spooled, token_dtype
+from curate.proxy_training.tokenizer import end_of_text, load_tokenizer, vocabulary_size
+
+DOCUMENTS_AT_ONCE = 4096
 
 
 def neutral_mixture(datasets: Mapping[str, TokenizedDataset], *, tokens: int, out: Path) -> TokenizedDataset:
     """About `tokens` tokens (fewer where the smallest dataset is short), an equal share of each, packed in `out`.
 
-    A folder that holds this mixture already is opened. Raises MismatchError when tokenizers differ.
+    A folder that holds this mixture already is opened. Raises MismatchError when tokenizers differ, TrainingError when
+    the disk is too small.
     """
-    shared_tokenizer = same_tokenizer(datasets)
+    same_tokenizer(datasets)
     ordered = [datasets[name] for name in sorted(datasets, key=lambda name: datasets[name].fingerprint)]
     share = min(-(-tokens // len(ordered)), *(packed.tokens for packed in ordered))
     made = fingerprint(["neutral mixture; v1", [packed.fingerprint for packed in ordered], share])
-    if (out / "tokens.json").exists():
-        try:
-            there = open_packed(out)
-            if there.fingerprint == made:
-                return there
-        except InputError:  # damaged: made again below
-            pass
-        (out / "tokens.json").unlink()
-    tokenizer = load_tokenizer(ordered[0].tokenizer_path)
-    end = end_of_text(tokenizer)
-    parts = [_share(packed, share, end) for packed in ordered]
-    stream = np.concatenate(parts).astype(token_dtype(ordered[0].vocab_size))
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(ordered[0].tokenizer_path, out / "tokenizer.json")
-    (out / "tokens.bin").write_bytes(stream.tobytes())
-    # in a byte-level vocabulary each character of an entry is a byte of text
-    entries = [tokenizer.id_to_token(i) or "" for i in range(ordered[0].vocab_size)]
-    sizes = np.array([0 if i == end else len(entry) for i, entry in enumerate(entries)])
-    write_json(
-        out / "tokens.json",
-        {
-            "name": "neutral mixture of " + ", ".join(sorted(datasets)),
-            "tokens": len(stream),
-            "documents": int((stream == end).sum()),
-            "text_bytes": int(sizes[stream].sum()),
-            "vocab_size": ordered[0].vocab_size,
-            "dataset_fingerprint": made,
-            "tokenizer_fingerprint": shared_tokenizer,
-            "fingerprint": made,
-            "content": hashlib.blake2b(stream.tobytes(), digest_size=16).hexdigest(),  # as file_fingerprint
-        },
-    )
-    return open_packed(out)
+    name = "neutral mixture of " + ", ".join(sorted(datasets))
+    if (found := current(out, made, name=name)) is not None:
+        return found
+    spool = begin(out, made, ordered[0].tokenizer_path)
+    check_disk(spool, name=name, tokens=share * len(ordered), tokenizer=out / "tokenizer.json")
+    tokenizer = load_tokenizer(out / "tokenizer.json")
+    pieces = [_spool_share(packed, share, number, tokenizer, spool) for number, packed in enumerate(ordered)]
+    return finish(pieces, name=name, dataset_fingerprint=made, fingerprint=made, out=out)
 
 
-def _share(packed: TokenizedDataset, tokens: int, end: int) -> np.ndarray:
-    """The first documents of a packed file, at most `tokens` tokens of them, or a part of the first one."""
-    some = np.asarray(packed.stream()[:tokens])
-    ends = np.flatnonzero(some == end)
-    return some[: ends[-1] + 1] if len(ends) else some
+def _spool_share(packed: TokenizedDataset, tokens: int, number: int, tokenizer: Tokenizer, spool: Path) -> Spooled:
+    """The first documents of a packed file, at most `tokens` tokens of them, or a part of the first one; the key of a
+    document is its place, so that shares stay one behind the other."""
+    some, end = np.asarray(packed.stream()[:tokens]), end_of_text(tokenizer)
+    behind = np.flatnonzero(some == end) + 1
+    documents = np.split(some, behind)[: len(behind) or 1]
+    target, dtype = spool / f"{number:06}", token_dtype(vocabulary_size(tokenizer))
+    writer = SpoolWriter(target, dtype)
+    for first in range(0, len(documents), DOCUMENTS_AT_ONCE):
+        part = documents[first : first + DOCUMENTS_AT_ONCE]
+        texts = tokenizer.decode_batch([[token for token in one.tolist() if token != end] for one in part])
+        keys = np.array([(number, first + place) for place in range(len(part))], dtype=np.uint64)
+        writer.add(keys, part, text_bytes=sum(len(text.encode()) for text in texts))
+    writer.close()
+    spooled = open_spooled(target, dtype)
+    assert spooled is not None, "written just now"
+    return spooled

@@ -8,7 +8,7 @@ share nothing, run as one: small matrix products become batched ones. The loss i
 unless `document_mask` gives the id of the end-of-text token.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from curate.errors import RecipeError
 from curate.proxy_training.attention import explicit_attention, prefers_explicit_scores
 from curate.proxy_training.cross_entropy import linear_cross_entropy
+from curate.proxy_training.evaluators import LOGITS_AT_ONCE
 from curate.proxy_training.parametrisation import Parametrisation, role
 from curate.proxy_training.shape import ModelShape
 
@@ -192,7 +193,7 @@ class Proxy(nn.Module):
         self.z_loss = z_loss
         self.document_mask = document_mask
         self.compiled_loss = False  # set by compiling.py
-        self.parametrisation = parametrisation or Parametrisation(shape)
+        self.parametrisation = parametrisation or Parametrisation.standard(shape)
         self.embedding = Embedding(shape.vocab_size, shape.width, members=members)
         self.blocks = nn.ModuleList(Block(shape, self.parametrisation, members=members) for _ in range(shape.layers))
         self.final_norm = Norm(shape.width, shape, members=members)
@@ -244,16 +245,24 @@ class Proxy(nn.Module):
 
     def token_nats(self, sequences: Tensor) -> Tensor:
         """Sequences (..., T+1) to the cross entropy of each target (..., T), in nats, float32; without dropout, without
-        keeping gradients."""
+        keeping gradients, and with at most LOGITS_AT_ONCE logits at once."""
         training = self.training
         self.eval()
         try:
             with torch.no_grad():
-                targets = sequences[..., 1:]
-                logits = self.logits(sequences[..., :-1])
-                return F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape)
+                x, targets = self.hidden(sequences[..., :-1]), sequences[..., 1:]
+                if self.members is None:
+                    x = x.flatten(0, 1)
+                rows = max(1, LOGITS_AT_ONCE // (self.shape.vocab_size * (self.members or 1)))
+                parts = zip(x.split(rows, -2), targets.reshape(x.shape[:-1]).split(rows, -1), strict=True)
+                return torch.cat([self._nats(*part) for part in parts], -1).view(targets.shape)
         finally:
             self.train(training)
+
+    def _nats(self, x: Tensor, targets: Tensor) -> Tensor:
+        """What the head reads (..., n, d) to the cross entropy of targets (..., n)."""
+        logits = widened(x @ self.head_weight.mT)
+        return F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape)
 
     def initialise(self, seeds: int | Sequence[int]) -> "Proxy":
         """Fill all weights from a seed alone, not torch's global state; member i of a stack becomes what a plain model
@@ -283,22 +292,14 @@ class Proxy(nn.Module):
 
     def member(self, index: int) -> "Proxy":
         """A plain copy of one member of a stack."""
-        return self._copy(None, lambda weight: weight[index])
-
-    def select(self, indices: Sequence[int]) -> "Proxy":
-        """A stack of copies of these members, in this order."""
-        return self._copy(len(indices), lambda weight: weight[list(indices)])
-
-    def _copy(self, members: int | None, part: Callable[[Tensor], Tensor]) -> "Proxy":
         copy = Proxy(
             self.shape,
-            members=members,
             bf16=self.bf16,
             z_loss=self.z_loss,
             document_mask=self.document_mask,
             parametrisation=self.parametrisation,
         ).to(self.embedding.weight.device)
-        copy.load_state_dict({name: part(weight) for name, weight in self.state_dict().items()})
+        copy.load_state_dict({name: weight[index] for name, weight in self.state_dict().items()})
         return copy.train(self.training)
 
 

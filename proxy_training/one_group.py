@@ -29,8 +29,8 @@ class Work:
 
 def train_recorded(
     group: Group, work: Work, *, world: World, stop: Callable[[], bool], warn: Callable[[str], None]
-) -> dict[str, str]:
-    """Train to the end; sentences on runs that failed, by fingerprint. Raises Stopped, or a CurateError for all."""
+) -> None:
+    """Train to the end; of runs that diverge `warn` hears. Raises Stopped, or a CurateError for all."""
     folder = group.folder(work.out)
     beats = Beats(folder) if world.main else None
     watch = Watch(advanced=beats.advanced, stop=stop, warn=warn) if beats else Watch(stop=stop)
@@ -50,4 +50,3 @@ def train_recorded(
             beats.write(ended=True)
     if world.main:
         end_group(folder, result.failures)
-    return dict(result.failures)

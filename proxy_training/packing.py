@@ -8,7 +8,6 @@ end of text. Sequences of T+1 tokens are windows at multiples of T, visited in a
 one in each epoch. What packing costs is spool.py's to say.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from curate.errors import InputError, MismatchError, TrainingError
 from curate.fingerprints import file_fingerprint, write_json
@@ -34,6 +34,22 @@ BYTES_PER_TOKEN = 3.0
 SPOOL = "spool"
 VERIFIED = 1 << 24
 """Tokens that are looked at at once."""
+
+
+class _Facts(BaseModel):
+    """tokens.json: what a folder says of itself."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    name: str
+    tokens: int = Field(gt=0)
+    documents: int = Field(ge=0)
+    text_bytes: int = Field(ge=0)
+    vocab_size: int = Field(gt=0, le=1 << 32)
+    dataset_fingerprint: str
+    tokenizer_fingerprint: str
+    fingerprint: str
+    content: str
 
 
 @dataclass(frozen=True)
@@ -174,30 +190,45 @@ def finish(
 
 
 def open_packed(folder: Path, *, verify: bool = False) -> TokenizedDataset:
-    """Open a packed folder; with `verify` the tokens are read once, their hash compared and their ids looked at.
-    Raises InputError if damaged."""
+    """Open a packed folder; with `verify` the tokens are read once, their hash compared and their ids looked at, and
+    so is the tokenizer. Raises InputError if damaged."""
     path = folder / "tokens.json"
     try:
-        facts = json.loads(path.read_text())
-        digest = facts.pop("content")
-        packed = TokenizedDataset(folder=folder, **facts)
+        facts = _Facts.model_validate_json(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); pack the dataset first.") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{path}: not the description of a packed dataset ({error}); pack it again.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = ": ".join([*map(str, first["loc"]), first["msg"]])
+        raise InputError(f"{path}: not the description of a packed dataset ({what}); pack it again.") from None
+    packed = TokenizedDataset(folder=folder, **facts.model_dump(exclude={"content"}))
     binary = folder / "tokens.bin"
     expected = packed.tokens * token_dtype(packed.vocab_size).itemsize
     actual = binary.stat().st_size if binary.exists() else 0
     if actual != expected:
         raise InputError(f"{binary}: {actual} bytes, expected {expected}; pack the dataset again.")
     if verify:
-        if file_fingerprint(binary) != digest:
+        _verify_tokenizer(packed)
+        if file_fingerprint(binary) != facts.content:
             raise InputError(f"{binary}: the content does not match its hash; pack the dataset again.")
         stream = packed.stream()
         largest = max(int(stream[start : start + VERIFIED].max()) for start in range(0, packed.tokens, VERIFIED))
         if largest >= packed.vocab_size:
             raise InputError(f"{binary}: holds id {largest} of a vocabulary of {packed.vocab_size}; pack it again.")
     return packed
+
+
+def _verify_tokenizer(packed: TokenizedDataset) -> None:
+    """Raise InputError unless the tokenizer beside the tokens is the one that the folder says: held-out text is encoded
+    with it."""
+    path = packed.tokenizer_path
+    if tokenizer_fingerprint(path) != packed.tokenizer_fingerprint:
+        raise InputError(f"{path}: not the tokenizer that tokens.json says; pack the dataset again.")
+    if (entries := vocabulary_size(load_tokenizer(path))) != packed.vocab_size:
+        raise InputError(
+            f"{packed.folder / 'tokens.json'}: a vocabulary of {packed.vocab_size}, but the tokenizer has {entries} "
+            "entries; pack the dataset again."
+        )
 
 
 class Sequences:

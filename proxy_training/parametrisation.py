@@ -9,9 +9,12 @@ Sources: mup: Yang et al. 2022, Tensor Programs V, table 8; completep: Dey et al
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from curate.proxy_training.shape import ModelShape
+
+if TYPE_CHECKING:
+    from curate.proxy_training.rules import RuleConstants
 
 Kind = Literal["standard", "mup", "completep"]
 Role = Literal["embedding", "hidden", "output", "norm", "bias"]
@@ -38,14 +41,24 @@ class Parametrisation:
 
     shape: ModelShape
     """The model."""
-    kind: Kind = "standard"
+    kind: Kind
     """standard: everything at the rate of the procedure; mup: width; completep: width and depth."""
-    base_width: int = 32
+    base_width: int
     """Width at which the learning rate was tuned."""
-    base_layers: int = 2
+    base_layers: int
     """Depth at which it was tuned (completep only)."""
-    base_head_width: int = 16
+    base_head_width: int
     """Channels of a head at which it was tuned: attention's scale is the usual one there."""
+
+    @classmethod
+    def of(cls, shape: ModelShape, rules: "RuleConstants") -> "Parametrisation":
+        """As a procedure says."""
+        return cls(shape, rules.parametrisation, rules.base_width, rules.base_layers, rules.base_head_width)
+
+    @classmethod
+    def standard(cls, shape: ModelShape) -> "Parametrisation":
+        """Without multipliers."""
+        return cls(shape, "standard", shape.width, shape.layers, shape.head_width)
 
     @property
     def wider(self) -> float:

@@ -25,6 +25,8 @@ from curate.proxy_training.simulated_epochs import SimulatedEpochs
 
 CPU_PARAMS_MAX = 2e7
 """A ladder whose largest model is above this is planned for GPUs unless something else is asked for."""
+FEW_STEPS = 20
+"""Below these a plan warns."""
 COUNTED = {
     "N": "parameters",
     "stored": "parameters (all that are stored)",
@@ -176,7 +178,7 @@ def plan_ladder(
 
     Without datasets the plan is for one. `devices` are names of DEVICES or values; without them cores for small
     ladders, GPUs for large ones. `learning_rates` are those that a study trains besides the tuned one. Raises
-    RecipeError for a device that nobody knows.
+    RecipeError for a device that nobody knows, and for a rung whose budgets are no different steps.
     """
     datasets = dict(datasets or {"one dataset": None})
     settled = tuple(_device(device, dollars_per_hour or {}) for device in devices or _usual_devices(ladder))
@@ -232,6 +234,10 @@ def _rung(
     budgets = tuple(_budget(run, tokens, unique) for tokens in scale.budgets_tokens)
     micro = min(launch.micro_batch_sequences or run.batch_sequences, math.ceil(run.batch_sequences / launch.gpus))
     notes, same = _against_the_source(run, budgets)
+    run.check_steps()
+    few = None
+    if budgets[0].steps < FEW_STEPS:
+        few = f"its smallest budget is {budgets[0].steps} steps: a warm-up and hardly more; give more tokens"
     outside = None if scale.learning_rate else RULES[run.procedure.rule].outside(run.size)
     return Rung(
         scale=scale,
@@ -252,7 +258,7 @@ def _rung(
         ),
         micro_batch_sequences=micro,
         device_seconds={device.name: _seconds(run, device) for device in devices},
-        notes=(*notes, *filter(None, (scale.note, outside))),
+        notes=(*notes, *filter(None, (scale.note, few, outside))),
         rule_differs=_against_the_rule(run, budgets),
         runs=runs,
         agrees=same,

@@ -35,7 +35,7 @@ def measured(
 ) -> dict[str, Any]:
     """What all evaluators say of one member with these `weights` (of a plain model); items go to `path`, Parquet."""
     model = make_model(trainer.runs[member], members=None, for_training=False)
-    model.load_state_dict(dict(weights))
+    model.load_state_dict(dict(weights), assign=True)  # they are only read: no second copy in memory
     model.to(trainer.world.device)
     rows = [row for evaluator in evaluators for row in evaluator.measure(model)]
     path.parent.mkdir(exist_ok=True)

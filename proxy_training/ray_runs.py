@@ -17,7 +17,7 @@ from curate.proxy_training.devices import GPU_FILLED, MOST_ON_A_GPU, Device, Pla
 from curate.proxy_training.faults import Stopped
 from curate.proxy_training.grouping import Group
 from curate.proxy_training.watching import Watcher
-from curate.proxy_training.workers import failed_group, failed_runs, settle_in
+from curate.proxy_training.workers import PATIENCE_SECONDS, failed_group, settle_in
 
 if TYPE_CHECKING:
     from curate.proxy_training.one_group import Work
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 RETRIES = 3
 """How often a group is sent again when its worker was lost."""
 POLL_SECONDS = 1.0
-PATIENCE_SECONDS = 60.0
-"""For stopping tasks to write their checkpoints."""
 GPU_BYTES = 16 << 30
 """Taken for the memory of a GPU that the cluster does not tell."""
 
@@ -47,19 +45,16 @@ def train_on_ray(
     watcher: Callable[[int], Watcher],
     stop: Callable[[], bool],
 ) -> list[str]:
-    """Train `groups` on the cluster that this process is connected to; a sentence for each run or group that failed.
+    """Train `groups` on the cluster that this process is connected to; a sentence for each group that failed.
 
     Raises Stopped when `stop` says so, after the tasks have saved, and TrainingError if there is no cluster.
     """
     import ray
 
-    if not ray.is_initialized():
-        raise TrainingError("This process is not connected to a Ray cluster.")
-    resources = ray.cluster_resources()
-    gpus = 0.0 if device == "cpu" else resources.get("GPU", 0.0)
+    gpus = 0.0 if device == "cpu" else cluster_gpus()
     if device == "cuda" and not gpus:
         raise TrainingError("The Ray cluster has no GPU; add one, or train on its CPUs (device cpu).")
-    watch = watcher(max(1, int(resources.get("CPU", 1))))
+    watch = watcher(max(1, int(ray.cluster_resources().get("CPU", 1))))
     shared = ray.put(work)
     task = ray.remote(_train)
     flights: dict[Any, _Flight] = {}
@@ -87,6 +82,15 @@ def train_on_ray(
     return failures
 
 
+def cluster_gpus() -> float:
+    """GPUs of the cluster that this process is connected to; raises TrainingError if there is none."""
+    import ray
+
+    if not ray.is_initialized():
+        raise TrainingError("This process is not connected to a Ray cluster.")
+    return float(ray.cluster_resources().get("GPU", 0.0))
+
+
 def gpu_share(group: Group, gpu_bytes: int = GPU_BYTES) -> float:
     """The part of a GPU that a group asks for: 1/8, 1/7, ... or a whole one."""
     return 1 / max(1, min(MOST_ON_A_GPU, int(GPU_FILLED * gpu_bytes / memory_bytes(group))))
@@ -98,19 +102,19 @@ def _landed(
     """What came of a group; it is sent again when its worker was lost."""
     group = flight.group
     try:
-        notes, failed, why = ray.get(reference)
+        notes, why = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        notes, failed, why = [], {}, str(error)
+        notes, why = [], str(error)
     except ray.exceptions.RayError as error:
         if flight.tries <= RETRIES:
             watch.note(f"{group.name}: its worker was lost ({type(error).__name__}); it resumes elsewhere.")
             again(_Flight(group, flight.tries + 1))
             return []
-        notes, failed, why = [], {}, f"its worker was lost {flight.tries} times; the same command resumes it"
+        notes, why = [], f"its worker was lost {flight.tries} times; the same command resumes it"
     for note in notes:
         watch.note(note)
     watch.ended(group)
-    return [failed_group(group, why)] if why else failed_runs(group, failed)
+    return [failed_group(group, why)] if why else []
 
 
 def _stop(ray: Any, flights: dict[Any, _Flight], out: Path) -> None:
@@ -134,8 +138,8 @@ def _began(group: Group, out: Path) -> bool:
     return (group.folder(out) / "progress.json").exists()
 
 
-def _train(group: Group, work: "Work", on_gpu: bool) -> tuple[list[str], dict[str, str], str]:
-    """In a Ray worker: notes, runs that failed, and why the whole group did."""
+def _train(group: Group, work: "Work", on_gpu: bool) -> tuple[list[str], str]:
+    """In a Ray worker: notes, and why the group failed if it did."""
     import os
 
     world = settle_in(Place(0, os.environ.get("CUDA_VISIBLE_DEVICES", "0") if on_gpu else None))
@@ -146,12 +150,12 @@ def _train(group: Group, work: "Work", on_gpu: bool) -> tuple[list[str], dict[st
     asked = _Asked(_stop_file(group, work.out))
     try:
         with world:
-            failed = train_recorded(group, work, world=world, stop=asked, warn=notes.append)
+            train_recorded(group, work, world=world, stop=asked, warn=notes.append)
     except Stopped:
-        return notes, {}, ""
+        return notes, ""
     except CurateError as error:
-        return notes, {}, str(error)
-    return notes, failed, ""
+        return notes, str(error)
+    return notes, ""
 
 
 class _Asked:

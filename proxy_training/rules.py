@@ -11,12 +11,14 @@ the branches of a run share one trunk and so one learning rate. Under `mup` and 
 what changes with width and depth is each weight's share of the rate (parametrisation.py). Pure; no torch.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from curate.errors import RecipeError
 from curate.proxy_training.parametrisation import Decayed
 
 DEFAULT_RULE = "mup"
@@ -139,7 +141,7 @@ RULES: Mapping[str, Rule] = {
             "mup",
             "One base rate, found at base_width; matrices get base_width / width of it (maximal update).",
             "Yang et al. 2022 (arXiv 2203.03466); base constants measured here, docs/procedure.md",
-            (0.02e6, 4e6),
+            (0.02e6, 4.3e6),
             {
                 "parametrisation": "mup",
                 "base_learning_rate": 0.035,
@@ -154,7 +156,7 @@ RULES: Mapping[str, Rule] = {
             "completep",
             "As mup in width; in depth, residual branches and rates by base_layers / layers.",
             "Dey et al. 2025 (arXiv 2505.01618); base constants measured here, docs/procedure.md",
-            (0.02e6, 4e6),
+            (0.02e6, 4.3e6),
             {
                 "parametrisation": "completep",
                 "base_learning_rate": 0.05,
@@ -172,7 +174,7 @@ RULES: Mapping[str, Rule] = {
 class RuleConstants(BaseModel):
     """The constants of a rule, flat, as a ladder file sets them; what is not given comes from the named rule."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     rule: str = DEFAULT_RULE
     """Name in RULES."""
@@ -251,19 +253,22 @@ class RuleConstants(BaseModel):
 
     def learning_rate(self, size: Size, *, batch_tokens: int) -> float:
         """Peak learning rate of a training with batches of `batch_tokens`."""
-        law = (
-            self.base_learning_rate
-            * (self.model_params(size) / self.base_params) ** self.learning_rate_exponent
-            * (size.tokens / self.base_tokens) ** self.learning_rate_data_exponent
+        law = _law(
+            "learning rate",
+            self.base_learning_rate,
+            (self.model_params(size) / self.base_params, self.learning_rate_exponent),
+            (size.tokens / self.base_tokens, self.learning_rate_data_exponent),
         )
-        return min(self.learning_rate_max, law * (batch_tokens / self.batch_law(size)) ** self.batch_carry_over)
+        carried = _law("learning rate", law, (batch_tokens / self.batch_law(size), self.batch_carry_over))
+        return min(self.learning_rate_max, carried)
 
     def batch_law(self, size: Size) -> float:
         """Batch in tokens before bounds and rounding."""
-        return (
-            self.base_batch_tokens
-            * (self.model_params(size) / self.base_params) ** self.batch_exponent
-            * (size.tokens / self.base_tokens) ** self.batch_data_exponent
+        return _law(
+            "batch",
+            self.base_batch_tokens,
+            (self.model_params(size) / self.base_params, self.batch_exponent),
+            (size.tokens / self.base_tokens, self.batch_data_exponent),
         )
 
     def batch_tokens(self, size: Size) -> float:
@@ -278,3 +283,14 @@ class RuleConstants(BaseModel):
     def model_params(self, size: Size) -> int:
         """N as this rule counts it."""
         return size.params_non_embedding if self.model_size == "non_embedding" else size.params
+
+
+def _law(what: str, base: float, *powers: tuple[float, float]) -> float:
+    """`base` times each number to its power. Raises RecipeError where that is no positive number."""
+    try:
+        value = math.prod((base, *(number**power for number, power in powers)))
+    except OverflowError:
+        value = math.inf
+    if not 0 < value < math.inf:
+        raise RecipeError(f"The constants of the procedure give a {what} of {value:g}; look at their exponents.")
+    return value

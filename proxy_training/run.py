@@ -3,7 +3,9 @@ No torch here."""
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
+from curate.errors import RecipeError
 from curate.fingerprints import fingerprint
 from curate.proxy_training.ladder_file import Scale
 from curate.proxy_training.packing import TokenizedDataset
@@ -116,6 +118,29 @@ class Run:
     def tokens(self, budget_tokens: int) -> int:
         """Tokens that a budget really trains on."""
         return self.steps(budget_tokens) * self.batch_tokens
+
+    def check_steps(self) -> None:
+        """Raise RecipeError where two budgets are the same steps, one is less than two, or the warm-up outlasts the
+        first: what is trained would not be what the ladder says."""
+        budgets, batch, where = self.scale.budgets_tokens, self.batch_tokens, f"Scale {self.scale.name!r}"
+        mend = "give more tokens, or a smaller batch (batch_sequences)"
+        if (first := round(budgets[0] / batch)) < 2:
+            raise RecipeError(
+                f"{where}: a budget of {budgets[0]:,} tokens is {first} step(s) of {batch:,}, and a training has two "
+                f"at least; {mend}."
+            )
+        for one, other in pairwise(budgets):
+            if self.steps(one) == self.steps(other):
+                raise RecipeError(
+                    f"{where}: budgets {one:,} and {other:,} are both {self.steps(one):,} steps of {batch:,} tokens; "
+                    f"{mend}."
+                )
+        at_peak = first if self.procedure.schedule == "cosine" else self.procedure.decay_start(first)
+        if self.warmup_steps > max(1, at_peak):
+            raise RecipeError(
+                f"{where}: a warm-up of {self.warmup_steps:,} steps does not end before its smallest budget cools "
+                f"down, after {at_peak:,} steps; give fewer warmup_steps, or more tokens."
+            )
 
     @property
     def trained_tokens(self) -> int:

@@ -124,20 +124,7 @@ class ModelShape:
         return 6.0 * self.params
 
     @property
-    def flops_per_token_non_embedding(self) -> float:
-        """6 x (blocks and norms): Kaplan's convention."""
-        return 6.0 * self.params_non_embedding
-
-    @property
     def flops_per_token_exact(self) -> float:
         """6 (matrices + V d) + 12 L d T: with attention over the whole square, without norms."""
-        return self._flops_of_matrices + 12.0 * self.layers * self.width * self.sequence_length
-
-    @property
-    def flops_per_token_causal(self) -> float:
-        """6 (matrices + V d) + 6 L d (T + 1): with the half of attention that a causal mask leaves."""
-        return self._flops_of_matrices + 6.0 * self.layers * self.width * (self.sequence_length + 1)
-
-    @property
-    def _flops_of_matrices(self) -> float:
-        return 6.0 * (self.parameters_matrices + self.parameters_embedding)
+        matrices = 6.0 * (self.parameters_matrices + self.parameters_embedding)
+        return matrices + 12.0 * self.layers * self.width * self.sequence_length

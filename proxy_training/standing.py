@@ -6,15 +6,16 @@ runs' folders what was reached. No torch here; costs a few small files a run.
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from curate.errors import InputError
+from curate.errors import InputError, MismatchError
 from curate.fingerprints import write_json
 from curate.proxy_training.beats import Beat, read_beat
-from curate.proxy_training.grouping import run_folder
+from curate.proxy_training.grouping import divergence, run_folder
+from curate.proxy_training.locks import locked
 from curate.proxy_training.run import Run
 from curate.proxy_training.time_left import TimeLeft
 
@@ -80,11 +81,46 @@ class _Group:
         return 1.0 if self.done else min(1.0, (self.beat.tokens if self.beat else 0) / self.record["trained_tokens"])
 
 
-def note_start(runs: Iterable[Run], *, out: Path, ladder: str) -> None:
-    """Say which runs a start wants, so that a status shows these and not what other studies left."""
-    path, started = out / "started.json", {"ladder": ladder, "runs": sorted({run.fingerprint for run in runs})}
-    if not path.exists() or json.loads(path.read_text()) != started:
-        write_json(path, started)
+def note_start(
+    runs: Sequence[Run], *, out: Path, ladder: str, automatic: Sequence[str] = (), in_parts: bool = False
+) -> str | None:
+    """Say which runs a start wants, so that a status shows these and not what other studies left.
+
+    `automatic` are fields of the procedure that each machine settles for itself. Where they came out differently in the
+    start before, its runs are others: a sentence says so. `in_parts`: a MismatchError, because parts that train other
+    runs never meet.
+    """
+    path = out / "started.json"
+    started = {
+        "ladder": ladder,
+        "runs": sorted({run.fingerprint for run in runs}),
+        "automatic": sorted(automatic),
+        "procedure": runs[0].procedure.model_dump(mode="json"),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out / "started.lock"):
+        before = json.loads(path.read_text()) if path.exists() else {}
+        field = _settled_otherwise(before, started)
+        said = ""
+        if field:
+            here, there = started["procedure"][field], before["procedure"][field]
+            said = f"`{field}: auto` is {here!r} on this machine and was {there!r} where {ladder!r} was started before"
+        if field and in_parts:
+            raise MismatchError(
+                f"{said}: its parts would train different runs and never meet. Set `{field}` in the ladder, or delete "
+                f"{path} to go on with this machine's."
+            )
+        if before != started:
+            write_json(path, started)
+    return f"{said}: its runs are trained anew." if said else None
+
+
+def _settled_otherwise(before: dict[str, Any], started: dict[str, Any]) -> str | None:
+    """The field that the same ladder settled otherwise in the start before, if that is all that differs."""
+    if any(before.get(name) != started[name] for name in ("ladder", "automatic")):
+        return None
+    fields = [name for name, value in started["procedure"].items() if before["procedure"].get(name) != value]
+    return fields[0] if fields and set(fields) <= set(started["automatic"]) else None
 
 
 def standing(out: Path, *, now: float | None = None) -> Standing:
@@ -140,7 +176,7 @@ def _run_standing(out: Path, run_id: str, group: _Group, *, running: bool, left:
     state: State = "waiting"
     if (folder / "result.json").exists():
         state = "done"
-    elif failed.exists() and (group.done or not running):
+    elif divergence(folder) or (failed.exists() and (group.done or not running)):
         state = "failed"
     elif running:
         state = "running"

@@ -71,8 +71,26 @@ def read_texts(
                 if batch.column(column).null_count:
                     missing = row + batch.column(column).is_null().to_pylist().index(True)
                     raise InputError(f"{path}: row {missing} has no {column!r}; drop it or fill it in.")
+                if (wrong := _not_utf8(batch.column(column))) is not None:
+                    raise InputError(
+                        f"{path}: row {row + wrong} has a {column!r} that is not UTF-8; drop it or mend it."
+                    )
             row += batch.num_rows
             yield batch
+
+
+def _not_utf8(texts: pa.Array) -> int | None:
+    """The place of the first text that is no UTF-8: Parquet's reader takes any bytes."""
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        for place, text in enumerate(texts.cast(pa.large_binary()).to_pylist()):
+            try:
+                text.decode()
+            except UnicodeDecodeError:
+                return place
+        raise
+    return None
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from curate.errors import InputError, MismatchError
+from curate.errors import InputError, MismatchError, first_line
 from curate.fingerprints import fingerprint
 from curate.proxy_training.tokenizer import end_of_text as end_of_text_of
 from curate.proxy_training.tokenizer import load_tokenizer, vocabulary_size
@@ -31,7 +31,7 @@ def settle_tokenizer(named: str, *, folder: Path, end_of_text: str | None = None
 
     Raises InputError when there is none, when it cannot be read, or when it does not have the token `end_of_text`.
     """
-    path = Path(named).expanduser()
+    path = path_named(named)
     if path.exists():
         return _settled(path, folder, end_of_text)
     if not is_hub_name(named):
@@ -58,6 +58,14 @@ def check_vocabulary(tokenizer: Path, ladder: str, *, entries: int, rows: int | 
         f"The tokenizer has {found:,} entries and ladder {ladder} counts with {entries:,}: models have as many rows as "
         "needed, and sizes and FLOPs are counted with them, but budgets stay as the ladder has them."
     )
+
+
+def path_named(named: str) -> Path:
+    """A path as people write it; `~nobody`, which is no user, stays what it is."""
+    try:
+        return Path(named).expanduser()
+    except RuntimeError:
+        return Path(named)
 
 
 def is_hub_name(named: str) -> bool:
@@ -142,7 +150,7 @@ def _converted(folder: Path) -> bytes:
     try:
         read = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises anything here
-        raise InputError(f"{folder}: holds no tokenizer that transformers can read ({_first_line(error)}).") from error
+        raise InputError(f"{folder}: holds no tokenizer that transformers can read ({first_line(error)}).") from error
     if not read.is_fast:
         raise InputError(f"{folder}: its tokenizer has no form of the `tokenizers` library; name another one.")
     return str(read.backend_tokenizer.to_str()).encode()
@@ -160,8 +168,8 @@ def _from_hub(named: str) -> Path:
             found = Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
     except Exception as error:  # the hub has a dozen kinds of errors, and requests its own
         raise InputError(
-            f"{named}: no such file here, and the hub does not give it ({_first_line(error)}); name the path of its "
-            "tokenizer.json with `tokenizer:`."
+            f"{named}: no such file here, and the hub does not give it ({type(error).__name__}: {first_line(error)}); "
+            "name the path of its tokenizer.json with `tokenizer:`."
         ) from error
     return found
 
@@ -171,7 +179,3 @@ def _write(path: Path, content: bytes) -> None:
     fresh = path.with_suffix(".partial")
     fresh.write_bytes(content)
     fresh.replace(path)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no reason given'])[0][:200]}"

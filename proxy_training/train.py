@@ -27,13 +27,14 @@ from curate.fingerprints import write_json
 from curate.proxy_training.checkpoints import CheckpointStore
 from curate.proxy_training.evaluators import Evaluator
 from curate.proxy_training.faults import Stopped, explained
+from curate.proxy_training.grouping import divergence
 from curate.proxy_training.logs import Curve, open_sinks
 from curate.proxy_training.options import TrainingOptions
 from curate.proxy_training.points import branch_facts, measured, not_finite
 from curate.proxy_training.run import Run
 from curate.proxy_training.throughput import peak_flops_per_second
 from curate.proxy_training.trainer import Step, Trainer
-from curate.proxy_training.training_group import GroupResult, TrainingGroup, Watch, check_alike, diverged, divergence
+from curate.proxy_training.training_group import GroupResult, TrainingGroup, Watch, check_alike, diverged
 from curate.proxy_training.world import World
 
 __all__ = ["GroupResult", "Stopped", "Trainer", "Watch", "train_group", "train_run"]
@@ -126,9 +127,11 @@ def _train(group: TrainingGroup) -> GroupResult:
             trunk = None if longest else trainer.tensors()
             _train_phase(group, trainer, store, branch, until=steps, decay=(start, steps))
             _measure(group, trainer, phase=branch, start=start, longest=longest)
-            store.remove(branch)
             if trunk is not None:
                 trainer.restore(start, trunk)
+                if trainer.micro_batch < int(trunk["trainer.micro_batch"]):  # memory ran out in the branch:
+                    _save(group, trainer, store, "trunk")  # a resumed trunk must sum in the same order
+            store.remove(branch)
         store.remove("trunk")
     return group.world.on_main(lambda: _results(group, trainer))
 
@@ -145,37 +148,44 @@ def _train_phase(
     """Take `trainer` to step `until`, from the newest checkpoint of the phase if there is one."""
     options, watch, world = group.options, group.watch, group.world
     found = store.newest(phase=phase, facts=group.facts, template=trainer.tensors(), warn=watch.warn)
+    if found and found[0] > until:
+        raise TrainingError(
+            f"{group.folder}: its {phase} stands at step {found[0]}, behind step {until}, where a budget that has no "
+            f"point branches off; delete {group.folder / 'checkpoints'} to train it again."
+        )
     if found and found[0] > trainer.step:
         trainer.restore(*found)
     for curve in group.curves:
         curve.cut(phase, trainer.step)
     meter = _Meter(group, trainer)
 
-    def save() -> None:
-        for curve in group.curves:
-            curve.flush()
-        cursor = trainer.step * group.runs[0].batch_sequences
-        epochs = [sequences.epochs(cursor) for sequences in trainer.sequences]
-        position = {"cursor": cursor, "epoch": epochs if len(epochs) > 1 else epochs[0]}
-        store.save(phase=phase, step=trainer.step, tensors=trainer.tensors(), facts={**group.facts, **position})
-
     saved = time.monotonic()
     while trainer.step < until and trainer.living:
         if world.any(watch.stop()):
-            save()
+            _save(group, trainer, store, phase)
             raise Stopped(f"Run {group.name} was stopped at step {trainer.step}; the same command resumes it.")
         step = trainer.advance(decay=decay)
         _note(group, trainer, step, meter, phase=phase, last=trainer.step == until)
         due = options.checkpoint_seconds is not None and time.monotonic() - saved > options.checkpoint_seconds
         every = options.checkpoint_steps
         if (every and trainer.step % every == 0) or world.any(due):
-            save()
+            _save(group, trainer, store, phase)
             saved = time.monotonic()
     if phase == "trunk" and until > 0:
-        save()
+        _save(group, trainer, store, phase)
     else:
         for curve in group.curves:
             curve.flush()
+
+
+def _save(group: TrainingGroup, trainer: Trainer, store: CheckpointStore, phase: str) -> None:
+    """Write a checkpoint, and the curves up to it."""
+    for curve in group.curves:
+        curve.flush()
+    cursor = trainer.step * group.runs[0].batch_sequences
+    epochs = [sequences.epochs(cursor) for sequences in trainer.sequences]
+    position = {"cursor": cursor, "epoch": epochs if len(epochs) > 1 else epochs[0]}
+    store.save(phase=phase, step=trainer.step, tensors=trainer.tensors(), facts={**group.facts, **position})
 
 
 def _note(group: TrainingGroup, trainer: Trainer, step: Step, meter: "_Meter", *, phase: str, last: bool) -> None:

@@ -67,7 +67,10 @@ class Trainer:
             recompute=options.recompute or launch.checkpoint_activations,
         )
         self.optimiser = make_optimiser(
-            self.model, adam_settings(first), tensor_rules(self.model, decayed=first.procedure.weight_decay_on), members=self.model.members
+            self.model,
+            adam_settings(first),
+            tensor_rules(self.model, decayed=first.procedure.weight_decay_on),
+            members=self.model.members,
         )
         length = first.procedure.sequence_length
         self.sequences = [
@@ -233,9 +236,7 @@ def make_model(run: Run, *, members: int | None, for_training: bool = True) -> P
         bf16=for_training and rules.precision == "bf16",
         z_loss=rules.z_loss,
         document_mask=end,
-        parametrisation=Parametrisation(
-            run.shape, rules.parametrisation, rules.base_width, rules.base_layers, rules.base_head_width
-        ),
+        parametrisation=Parametrisation.of(run.shape, rules),
     )
     return model.train(for_training)
 

@@ -1,20 +1,22 @@
 """What a training of a group works on: its runs and their folders, who watches it, and how each run ended.
 
-A run that diverged leaves `failed.json` with `"diverged": true`, which is remembered; one that a fault of the machine
-ended leaves it without and is tried again. The folders are locked while a process trains their runs.
+A run that diverged leaves `failed.json` with `"diverged": true` and has ended; one that a fault of the machine stopped
+leaves it without and is tried again. The folders are locked while a process trains their runs.
 """
 
-import fcntl
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from curate.errors import TrainingError
 from curate.fingerprints import fingerprint, write_json
 from curate.proxy_training.evaluators import Evaluator
+from curate.proxy_training.grouping import divergence
+from curate.proxy_training.locks import locked
 from curate.proxy_training.logs import Curve
 from curate.proxy_training.options import TrainingOptions
 from curate.proxy_training.run import Run
@@ -94,7 +96,7 @@ class TrainingGroup:
         """Make the folders and hold them against other processes."""
         for folder in dict.fromkeys([self.folder, *(self.of(member) for member in range(len(self.runs)))]):
             folder.mkdir(parents=True, exist_ok=True)
-            locks.enter_context(_alone(folder))
+            locks.enter_context(locked(folder / "lock", busy=partial(_refuse, folder)))
 
     def ended(self) -> GroupResult:
         """The runs that need no training any more."""
@@ -126,7 +128,7 @@ def diverged(
     tokens = step * run.batch_tokens
     sentence = (
         f"Run {run.name} diverged: {what} at step {step} ({tokens} tokens, learning rate {learning_rate:.3g}) of rung "
-        f"{run.scale.name}; lower its learning rate."
+        f"{run.scale.name}{'' if run.learning_rate_factor != 1 else '; lower its learning rate'}."
     )
     record = {
         "run": run.name,
@@ -143,17 +145,7 @@ def diverged(
     }
     group.curves[member].flush()
     write_json(group.of(member) / "failed.json", record)
-    if len(group.runs) > 1:
-        group.watch.warn(f"{sentence} The other runs of its group go on.")
-
-
-def divergence(folder: Path) -> str | None:
-    """The sentence on a run that diverged in `folder`, if one did."""
-    try:
-        record = json.loads((folder / "failed.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return record["error"] if isinstance(record, dict) and record.get("diverged") else None
+    group.watch.warn(sentence if len(group.runs) == 1 else f"{sentence} The other runs of its group go on.")
 
 
 def check_alike(runs: Sequence[Run]) -> None:
@@ -170,12 +162,5 @@ def check_alike(runs: Sequence[Run]) -> None:
             )
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; it falls with the process, however it ends."""
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise TrainingError(f"{folder}: another process trains this run; wait for it or stop it.") from error
-        yield
+def _refuse(folder: Path) -> None:
+    raise TrainingError(f"{folder}: another process trains this run; wait for it or stop it.")

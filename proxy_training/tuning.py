@@ -22,7 +22,6 @@ from curate.errors import RecipeError, TrainingError
 from curate.fingerprints import write_json
 from curate.progress import Progress
 from curate.proxy_training.evaluate import evaluation_fingerprint
-from curate.proxy_training.faults import Stopped
 from curate.proxy_training.grouping import run_folder
 from curate.proxy_training.ladder import Ready
 from curate.proxy_training.ladder_file import Ladder
@@ -129,22 +128,10 @@ def trainings(ready: Ready, *, workers: int, progress: Progress) -> Train:
     """Train runs as a ladder does; a run that diverged has an infinite loss, anything else that fails is raised."""
 
     def train(runs: Sequence[Run]) -> list[float]:
-        sweeping = replace(ready, runs=tuple(runs))
-        try:
-            sweeping.train(workers=workers, progress=progress)
-        except Stopped:
-            raise
-        except TrainingError:
-            if not all(_diverged(run_folder(ready.out, run.fingerprint)) for run in sweeping.unfinished()):
-                raise
+        replace(ready, runs=tuple(runs)).train(workers=workers, progress=progress)
         return [_loss(run_folder(ready.out, run.fingerprint)) for run in runs]
 
     return train
-
-
-def _diverged(folder: Path) -> bool:
-    path = folder / "failed.json"
-    return path.exists() and bool(json.loads(path.read_text()).get("diverged"))
 
 
 def _loss(folder: Path) -> float:
@@ -273,7 +260,7 @@ def sweep(run: Run, losses: Callable[[Sequence[Run]], list[Point]], *, seeds: in
 
     points = trained([rate * STEP**power for power in (-2, -1, 0, 1, 2)])
     for _ in range(WIDENINGS):
-        if not any(math.isfinite(point.loss) for point in points):
+        if _finite_rates(points) < 2:
             points += trained([min(point.learning_rate for point in points) / STEP**power for power in (1, 2)])
             continue
         valley = find_valley(points)
@@ -281,10 +268,16 @@ def sweep(run: Run, losses: Callable[[Sequence[Run]], list[Point]], *, seeds: in
             return valley
         outermost = valley.rates[0] if valley.edge < 0 else valley.rates[-1]
         points += trained([outermost * STEP ** (valley.edge * power) for power in (1, 2)])
-    if not any(math.isfinite(point.loss) for point in points):
+    if _finite_rates(points) < 2:
         lowest = min(point.learning_rate for point in points)
         raise TrainingError(f"{run.scale.name} diverges at every learning rate down to {lowest:.3g}; look at its data.")
     return find_valley(points)
+
+
+def _finite_rates(points: Sequence[Point]) -> int:
+    """Rates at which no seed diverged."""
+    rates, bad = ({p.learning_rate for p in points if math.isfinite(p.loss) is finite} for finite in (True, False))
+    return len(rates - bad)
 
 
 def fit_constants(rules: Rules, rungs: Sequence[Rung]) -> dict[str, float]:

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 """Between looks at the groups' progress files."""
-PATIENCE_SECONDS = 60.0
-"""For a stopping worker to write its checkpoint."""
+PATIENCE_SECONDS = 25.0
+"""For all stopping workers to write their checkpoints: Slurm kills 30 seconds (KillWait) after its SIGTERM."""
 
 
 @dataclass
@@ -52,7 +53,7 @@ def train_in_processes(
     watcher: Watcher,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[str]:
-    """Train `groups` in order, a process at each of `places`; returns a sentence for each run or group that failed.
+    """Train `groups` in order, a process at each of `places`; returns a sentence for each group that failed.
 
     Raises Stopped when `stop` says so, after the workers have saved.
     """
@@ -105,20 +106,12 @@ def _listen(worker: _Worker, watcher: Watcher) -> list[str]:
         return []
     worker.group = None
     watcher.ended(group)
-    if kind == "failed":
-        return [failed_group(group, value)]
-    return failed_runs(group, value)
+    return [failed_group(group, value)] if kind == "failed" else []
 
 
 def failed_group(group: Group, why: str) -> str:
     """A line on a group that did not come to its end."""
     return f"- {group.name} ({', '.join(run.fingerprint[:12] for run in group.runs)}): {why}"
-
-
-def failed_runs(group: Group, failures: dict[str, str]) -> list[str]:
-    """A line on each run that failed in a group that ended."""
-    names = {run.fingerprint: run.name for run in group.runs}
-    return [f"- {names[run_id]} ({run_id}): {why}" for run_id, why in failures.items()]
 
 
 def _hire(place: Place, work: "Work") -> _Worker:
@@ -136,8 +129,9 @@ def _dismiss(crew: Sequence[_Worker]) -> None:
         if worker.group and worker.process.is_alive():
             worker.process.terminate()
         worker.pipe.close()
+    deadline = time.monotonic() + PATIENCE_SECONDS
     for worker in crew:
-        worker.process.join(PATIENCE_SECONDS)
+        worker.process.join(max(0.0, deadline - time.monotonic()))
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join()
@@ -167,10 +161,8 @@ def _work(pipe: Connection, work: "Work", place: Place, parent: int) -> None:
         while not stopping:
             group = pipe.recv()
             try:
-                failures = train_recorded(
-                    group, work, world=world, stop=lambda: stopping or os.getppid() != parent, warn=warn
-                )
-                pipe.send(("done", failures))
+                train_recorded(group, work, world=world, stop=lambda: stopping or os.getppid() != parent, warn=warn)
+                pipe.send(("done", ""))
             except Stopped:
                 return
             except CurateError as error:

@@ -99,10 +99,6 @@ class World:
         dist.all_reduce(value)
         return value / self.size
 
-    def barrier(self) -> None:
-        """Wait for all ranks."""
-        self.any(False)
-
     def gather(self, value: T) -> list[T]:
         """What each rank said, in order of rank, on every rank."""
         if self.size == 1:
@@ -113,7 +109,7 @@ class World:
 
     def on_main(self, work: Callable[[], T]) -> T:
         """Let the main rank do `work` (hours, if need be) while the others wait; all return its result or raise its
-        CurateError."""
+        CurateError. An error that nobody expected is raised as it is there, and as a TrainingError by the others."""
         if self.size == 1:
             return work()
         said: list[Any] = [None, None]
@@ -122,6 +118,10 @@ class World:
                 said[0] = work()
             except CurateError as error:
                 said[1] = error
+            except Exception as error:  # the others wait for an answer
+                told = TrainingError(f"The main rank failed ({type(error).__name__}: {error}); see its output.")
+                dist.broadcast_object_list([None, told], src=0, group=self._patient)
+                raise
         dist.broadcast_object_list(said, src=0, group=self._patient)
         if said[1] is not None:
             raise said[1]

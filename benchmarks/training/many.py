@@ -104,9 +104,7 @@ class _Stack:
         rules = first.procedure
         self.runs = runs
         self.step = 0
-        self.parametrisation = Parametrisation(
-            first.shape, rules.parametrisation, rules.base_width, rules.base_layers, rules.base_head_width
-        )
+        self.parametrisation = Parametrisation.of(first.shape, rules)
         self.model = Proxy(
             first.shape, members=len(runs), z_loss=rules.z_loss, parametrisation=self.parametrisation
         ).initialise([run.initialisation_seed for run in runs])

@@ -270,6 +270,8 @@ def rung_result(name: str, options: argparse.Namespace) -> dict:
     """The figures of one rung."""
     context = multiprocessing.get_context("spawn")
     team = []
+    kernels = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    fresh = not kernels.exists() or not any(kernels.iterdir())
     load = [os.getloadavg()[0]]
     for who in ("ours", "peers", "peers_kept"):
         mine, other = context.Pipe()
@@ -319,6 +321,7 @@ def rung_result(name: str, options: argparse.Namespace) -> dict:
         },
         "flops_per_token": shape.flops_per_token_exact,
         "peak_gflops": {kind: round(peak / 1e9) for kind, peak in peaks.items()},
+        "kernels_cached_before": not fresh,
         "first_steps_cpu_seconds": {key: round(first, 1) for key, (_, _, first, _) in figures.items()},
         "ours_first_steps_cpu_seconds_warm": round(warm, 1),
         "load": [round(one, 1) for one in load],
@@ -450,7 +453,8 @@ def main() -> None:
     parser.add_argument("--scale-down", type=float, default=0.005, help="part of the ladder's tokens (--ladder)")
     options = parser.parse_args()
 
-    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # compilers are a process's children, and their time is seen
+    if not options.ladder:
+        os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # compilers are a process's children: their time is seen
     import torch
 
     results = json.loads(OUT.read_text()) if OUT.exists() else {"rungs": {}}

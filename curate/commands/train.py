@@ -1,4 +1,4 @@
-"""`curate train`: a study's ladder trained, and its plan. `status`, `tune` and `launch` are training_words.py's."""
+"""`curate train`: a study's ladder trained, and its plan. `status`, `tune`, `launch`, `export`: training_words.py."""
 
 import argparse
 import os
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from curate.proxy_training.world import World
     from curate.study_file import Logger
 
-WORDS = ("status", "tune", "launch")
+WORDS = ("status", "tune", "launch", "export")
 
 
 def joined(arguments: Sequence[str] | None) -> list[str]:
@@ -33,12 +33,12 @@ def add(commands: Commands) -> None:
     train = command(
         commands,
         "train",
-        "the ladder of a study: trained, planned, looked at, tuned, or launched elsewhere",
+        "the ladder of a study: trained, planned, looked at, tuned, launched elsewhere, or exported",
         "Makes the datasets of a study, packs their tokens, checks the held-out text, trains the ladder on all of them "
         "and writes measurements.parquet; `curate study` then compares. The same command goes on where a killed one "
         "was. Over cores and GPUs of this machine, over Ray (--ray), over a Slurm array (--part), or, under torchrun "
         "and srun, one training after another on all ranks. SIGTERM, SIGUSR1 and SIGUSR2 save and exit with 75. More: "
-        "`curate train status --help`, `curate train tune --help`, `curate train launch --help`.",
+        "`curate train status --help`, likewise `tune`, `launch` and `export`.",
         "curate train study.yaml",
         "curate train study.yaml --plan",
         "curate train --plan open_sci_ref                # a ladder without a study",
@@ -130,7 +130,9 @@ def _plan(options: argparse.Namespace) -> int:
     from curate.proxy_training.plan import plan_ladder
     from curate.report.ladder_view import ladder_view
 
-    ladder, datasets, rates, simulated = training_words.ladder_of(options.study, options.ladder, options.work)
+    ladder, datasets, rates, simulated = training_words.ladder_of(
+        options.study, options.ladder, options.work, builtin_only=options.builtin_only
+    )
     plan = plan_ladder(
         ladder,
         datasets=datasets,

@@ -1,4 +1,4 @@
-"""`curate train status`, `curate train tune` and `curate train launch`."""
+"""`curate train status`, `curate train tune`, `curate train launch` and `curate train export`."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from curate.commands.options import Commands, command, place, show
+from curate.commands.options import BUILTIN_ONLY, Commands, command, place, show
 from curate.commands.watching import watched, watching_options
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def add(commands: Commands) -> None:
     )
     tune.add_argument("--work", type=place, default=Path("curate-work"), help="work folder (default curate-work)")
     tune.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    tune.add_argument("--builtin-only", action="store_true", help=BUILTIN_ONLY)
     watching_options(tune)
     tune.set_defaults(command=_tune)
 
@@ -82,12 +83,28 @@ def add(commands: Commands) -> None:
     )
     launch.set_defaults(command=_launch)
 
+    export = command(
+        commands,
+        "train export",
+        None,
+        "Writes the model of a finished run as a Hugging Face folder with its tokenizer, which transformers loads and "
+        "generates with.",
+        "curate train export curate-work exported --run '0.2M of raw, seed 0'",
+        "curate train export curate-work/ladder/runs/6d3f0c1a exported",
+    )
+    export.add_argument("run_or_work", type=Path, help="a work folder, or the folder of a run in it")
+    export.add_argument("out", type=Path, help="the folder to write; empty, or not there yet")
+    export.add_argument("--run", default=None, help="of a work folder: a run's name, or the beginning of its id")
+    export.add_argument("--budget", type=int, default=None, metavar="TOKENS", help="of the run (default: its longest)")
+    export.add_argument("--tokenizer", type=Path, default=None, help="its file, where the work folder has it no more")
+    export.set_defaults(command=_export)
+
 
 TARGETS = ("torchrun", "slurm", "megatron", "open_lm", "dclm")
 
 
 def ladder_of(
-    name: str, ladder: str | None, work: Path
+    name: str, ladder: str | None, work: Path, *, builtin_only: bool
 ) -> "tuple[Ladder, dict[str, int | None] | None, LearningRates | None, SimulatedEpochs | None]":
     """The ladder of a study's file, its datasets with their tokens where they are packed already, the learning rates
     that it trains besides, and the epochs that it simulates; or a ladder alone."""
@@ -96,9 +113,10 @@ def ladder_of(
     from curate.yamlfile import load_yaml
 
     path = Path(name)
-    if path.suffix not in (".yaml", ".yml") or "datasets" not in (load_yaml(path).data or {}):
+    data = load_yaml(path).data if path.suffix in (".yaml", ".yml") else None
+    if not isinstance(data, dict) or "datasets" not in data:
         return load_ladder(name), None, None, None
-    study = load_study(path, ladder=ladder)
+    study = load_study(path, ladder=ladder, builtin_only=builtin_only)
     known = _packed_tokens(work)
     datasets = {dataset: known.get(dataset) for dataset in study.order}
     return study.its_ladder(), datasets, study.learning_rates, study.simulate_epochs
@@ -144,7 +162,7 @@ def _tune(options: argparse.Namespace) -> int:
     from curate.proxy_training.tuning import tune
     from curate.study_file import load_study
 
-    study = load_study(options.study, ladder=options.ladder)
+    study = load_study(options.study, ladder=options.ladder, builtin_only=options.builtin_only)
     with watched(options) as (progress, listener):
         executor = executor_for(options.workers)
         try:
@@ -195,4 +213,12 @@ def _launch(options: argparse.Namespace) -> int:
             print(options.out / name)
     for difference in made.differences:
         print(f"differs: {difference}", file=sys.stderr)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from curate.proxy_training.finished import export_run, find_run
+
+    run = find_run(options.run_or_work, options.run)
+    print(export_run(run, options.out, budget_tokens=options.budget, tokenizer=options.tokenizer))
     return 0

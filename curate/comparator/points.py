@@ -6,6 +6,7 @@ for accuracies). Cells are equal (params, tokens) within 1%, or equal flops wher
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -151,7 +152,20 @@ def split_learning_rates(table: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 
 def learning_rate_factors(table: pa.Table) -> Array:
-    return np.array([float(h.get(LEARNING_RATE_FACTOR, 1.0)) for h in hyperparameters(table)])
+    """Of each row, 1 where it is not given; raises MeasurementError where it is no positive number."""
+    factors = []
+    for row, given in enumerate(hyperparameters(table), start=1):
+        factor = given.get(LEARNING_RATE_FACTOR)
+        try:
+            factors.append(1.0 if factor is None else float(factor))
+        except (TypeError, ValueError):
+            factors.append(math.nan)
+        if not (factors[-1] > 0 and math.isfinite(factors[-1])):
+            raise MeasurementError(
+                f"measurements, row {row}: {LEARNING_RATE_FACTOR} among the hyperparameters is {factor!r}, not a "
+                "positive number."
+            )
+    return np.array(factors)
 
 
 def hyperparameters(table: pa.Table) -> list[dict[str, Any]]:

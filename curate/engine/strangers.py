@@ -8,6 +8,7 @@ fastText models are read by native code that trusts them. What else it needs, wh
 import json
 import os
 import posixpath
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,6 +79,25 @@ def check_named(file: YamlFile, at: Field, target: str, *, hub: bool = False) ->
     if not hub:
         folder = file.path.resolve().parent
         check_inside(folder, [Path(before_wildcards((folder / path).as_posix()))])
+
+
+def check_hub_name(file: YamlFile, at: Field, name: str) -> None:
+    """Raise RecipeError if `name` is not `owner/name` of the public hub: a library that is given it may take a file or
+    a folder instead, or one of its own builders, which read any file."""
+    plain = re.fullmatch(r"(\w[\w.\-]*/\w[\w.\-]*)(@\w[\w.\-/]*)?", name, re.ASCII)
+    if not plain or ".." in name or Path(name).exists() or Path(plain[1]).exists():
+        raise file.error(
+            at,
+            f"{name[:200]!r} is not owner/name on the hub, and a study from a stranger may name such data sets and "
+            "files below its own folder only; run without --builtin-only if you trust it.",
+        )
+
+
+def check_tree(folder: Path, top: Path) -> None:
+    """`check_inside` for a file or folder with all that lies in it."""
+    check_inside(folder, [top])
+    for place, folders, files in os.walk(top):
+        check_inside(folder, (Path(place, name) for name in folders + files))
 
 
 def check_inside(folder: Path, files: Iterable[Path]) -> None:

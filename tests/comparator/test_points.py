@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from curate.comparator import compare
+from curate.comparator.points import learning_rate_factors
 from curate.errors import MeasurementError
 from tests.comparator.worlds import Source, ladder
 
@@ -16,6 +17,15 @@ def parts(make: Callable[[dict[str, Any]], list[dict[str, Any]]]) -> pa.Table:
     whole = ladder({"full": Source(), "raw": Source(E=1.2, B=1.4)}, rng=np.random.default_rng(0))
     rows = [row | change for row in whole.to_pylist() for change in make(row)]
     return pa.Table.from_pylist(rows, schema=whole.schema)
+
+
+def test_a_learning_rate_factor_is_a_positive_number_or_not_given() -> None:
+    table = pa.table({"hyperparameters": ['{"learning_rate_factor": null}', None, "{}", '{"learning_rate_factor": 3}']})
+    assert learning_rate_factors(table).tolist() == [1.0, 1.0, 1.0, 3.0]
+    for wrong in ('"x"', "[1]", "0", "NaN"):
+        bad = pa.table({"hyperparameters": ["{}", f'{{"learning_rate_factor": {wrong}}}']})
+        with pytest.raises(MeasurementError, match="row 2: learning_rate_factor"):
+            learning_rate_factors(bad)
 
 
 def test_the_mean_of_held_out_sets_never_chooses_between_two_evaluations_of_one_run() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from curate.errors import InputError
-from curate.proxy_training.evaluate import HeldOutSet, evaluation_fingerprint, load_heldout, score
+from curate.proxy_training.evaluate import HeldOutSet, evaluation_fingerprint, load_heldout, score, windows_at_once
 from curate.proxy_training.model import Proxy
 from curate.proxy_training.shape import ModelShape
 from curate.proxy_training.tokenizer import load_tokenizer
@@ -48,6 +48,26 @@ def test_the_batch_does_not_change_the_result(world: Path) -> None:
     model = Proxy(ModelShape(300, 32, 2, 2, 64, 32)).initialise(0)
     values = [score(model.token_nats, heldout, batch_windows=count).bits_per_byte for count in (1, 3, 16, 1000)]
     assert max(values) - min(values) < 1e-6
+
+
+def test_memory_is_bounded_in_vocabulary_and_window(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heldout = load(world)
+    model = Proxy(ModelShape(300, 32, 2, 2, 64, 32)).initialise(0)
+    (whole,) = heldout.measure(model)
+    sizes = []
+    nats_of = model._nats
+
+    def counted(x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        sizes.append(targets.numel() * 300)
+        return nats_of(x, targets)
+
+    monkeypatch.setattr(model, "_nats", counted)
+    monkeypatch.setattr("curate.proxy_training.model.LOGITS_AT_ONCE", 300 * 7)
+    (cut,) = heldout.measure(model)
+    assert max(sizes) == 300 * 7
+    assert cut.value == pytest.approx(whole.value, rel=1e-6)
+    assert [windows_at_once(length, device="cpu") for length in (32, 256, 2048, 8192)] == [16, 16, 2, 1]
+    assert windows_at_once(2048, device="cuda") == 8
 
 
 def test_a_set_measures_a_model_whatever_it_was_trained_in(world: Path) -> None:

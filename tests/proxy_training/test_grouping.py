@@ -1,12 +1,17 @@
 """Which runs train together, that a begun group stays as it is, and what is left of a ladder."""
 
+import errno
+import fcntl
 import json
+import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from curate.errors import MismatchError, TrainingError
 from curate.progress import Progress
 from curate.proxy_training import grouping
 from curate.proxy_training.beats import STALE_SECONDS, Beat, Beats, read_beat
@@ -14,6 +19,7 @@ from curate.proxy_training.devices import Gpu, places_for, sharing
 from curate.proxy_training.expand import LearningRates, rungs_of, runs_of, with_seeds
 from curate.proxy_training.grouping import Group, Groups, end_group, group_runs, settle_groups
 from curate.proxy_training.ladder_file import load_ladder
+from curate.proxy_training.locks import locked
 from curate.proxy_training.packing import TokenizedDataset
 from curate.proxy_training.run import Run
 from curate.proxy_training.standing import note_start, standing
@@ -96,6 +102,83 @@ def test_a_begun_group_whose_dataset_is_gone_starts_anew_and_says_so(
     (left,) = settle_groups([kept], tmp_path, notes).todo
     assert left.runs == (kept,)
     assert "cannot go on as it was" in notes.notes[0]
+
+
+def _diverge(run: Run, out: Path) -> None:
+    folder = out / "runs" / run.fingerprint
+    folder.mkdir(parents=True)
+    (folder / "failed.json").write_text(json.dumps({"diverged": True, "error": "Run x diverged."}))
+
+
+def test_a_kill_between_the_last_result_and_the_end_of_a_group_moves_no_share(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    runs = [make_run(seed=seed) for seed in range(4)] + [_wider(make_run(seed=seed)) for seed in range(5)]
+    before = settle_groups(runs, tmp_path, Progress())
+    shares = [{group.fingerprint for group in before.part(number, 2).todo} for number in (1, 2)]
+    killed = before.todo[0]
+    _diverge(killed.runs[0], tmp_path)
+    for run in killed.runs[1:]:
+        _finish(run, tmp_path)
+    after = settle_groups(runs, tmp_path, Progress())
+    assert after.done == (killed,)
+    assert set(after.todo) == set(before.todo) - {killed}
+    for number, share in enumerate(shares, start=1):
+        part = after.part(number, 2)
+        assert {group.fingerprint for group in (*part.todo, *part.done)} == share
+    ended = json.loads((killed.folder(tmp_path) / "done.json").read_text())
+    assert ended == {"failures": {killed.runs[0].fingerprint: "Run x diverged."}}
+
+
+def test_a_divergence_that_somebody_took_back_is_trained_once(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    (group,) = settle_groups([run], tmp_path, Progress()).todo
+    _diverge(run, tmp_path)
+    assert settle_groups([run], tmp_path, Progress()) == Groups((), (group,))
+    (tmp_path / "runs" / run.fingerprint / "failed.json").unlink()
+    assert settle_groups([run], tmp_path, Progress()) == Groups((group,), ())
+
+
+def test_a_group_that_a_living_start_waits_to_train_is_not_planned_anew(make_run: MakeRun, tmp_path: Path) -> None:
+    runs = [make_run(seed=seed) for seed in range(3)]
+    with ExitStack() as start:
+        (waiting,) = settle_groups(runs, tmp_path, Progress(), start=start).todo
+        assert settle_groups(runs[:2], tmp_path, Progress()).todo == (waiting,)
+        assert (waiting.folder(tmp_path) / "group.json").exists()
+    (group,) = settle_groups(runs[:2], tmp_path, Progress()).todo
+    assert len(group.runs) == 2
+    assert not waiting.folder(tmp_path).exists()
+
+
+def test_a_shape_with_dropout_does_not_stack(make_run: MakeRun) -> None:
+    dropped = [
+        replace(run, procedure=run.procedure.model_copy(update={"dropout": 0.1}))
+        for run in (make_run(seed=0), make_run(seed=1))
+    ]
+    assert [len(group.runs) for group in group_runs(dropped)] == [1, 1]
+
+
+def test_parts_on_machines_that_settle_auto_differently_are_refused(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    other = replace(run, procedure=run.procedure.model_copy(update={"precision": "bf16"}))
+    how = {"out": tmp_path, "ladder": "tiny", "automatic": ["compile", "precision"]}
+    assert note_start([run], **how, in_parts=True) is None
+    with pytest.raises(MismatchError, match=r"`precision: auto` is 'bf16' on this machine and was 'fp32' where 'tiny'"):
+        note_start([other], **how, in_parts=True)
+    assert json.loads((tmp_path / "started.json").read_text())["runs"] == [run.fingerprint]
+    changed = replace(other, procedure=other.procedure.model_copy(update={"clip_norm": 2.0}))
+    assert note_start([changed], **how, in_parts=True) is None  # the ladder itself was changed
+    note_start([run], **how)
+    assert "its runs are trained anew" in (note_start([other], **how) or "")
+
+
+def test_a_file_system_without_locks_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(file: object, kind: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(TrainingError, match="this file system has no locks"), locked(tmp_path / "lock"):
+        pass
 
 
 def test_finished_runs_are_never_grouped_and_failed_ones_alone(make_run: MakeRun, tmp_path: Path) -> None:

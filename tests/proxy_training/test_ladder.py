@@ -3,24 +3,34 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from curate.errors import InputError, TrainingError
 from curate.measurements import SCHEMA, read_measurements, write_measurements
 from curate.progress import Progress, Task
-from curate.proxy_training.ladder import Ladder, loss_curves, train_ladder
+from curate.proxy_training import workers
+from curate.proxy_training.ladder import Ladder, Ready, loss_curves, ready, train_ladder
 from curate.proxy_training.packing import TokenizedDataset, pack_dataset
+from curate.proxy_training.run import Run
+from curate.study import _divergences
 
 from .conftest import TEXT, sentences, write_documents
 
-TINY = {
+TINY: dict[str, Any] = {
     "name": "tiny",
     "vocab_size": 300,
     "sequence_length": 32,
+    "precision": "fp32",
+    "compile": "eager",
     "evaluation": {"bytes_per_set": 2000, "bytes_per_document": 400},
     "procedure": {"batch_tokens_min": 128, "batch_tokens_max": 128},
     "scales": [
@@ -70,14 +80,36 @@ def datasets(
     return {"grammar": packed, "small": small}
 
 
-def test_a_ladder_gives_one_row_a_run_budget_and_metric(
-    world: Path, datasets: dict[str, TokenizedDataset], tmp_path: Path
-) -> None:
-    heldout = {"one": world / "heldout.parquet", "two": [world / "documents.parquet"]}
-    progress = Recorder()
-    ladder = Ladder.model_validate(TINY)
-    table = train_ladder(datasets=datasets, heldout=heldout, ladder=ladder, out=tmp_path, progress=progress)
+WILD = {
+    "name": "wild",
+    "width": 16,
+    "layers": 1,
+    "heads": 2,
+    "ffn": 32,
+    "budgets_tokens": [1024],
+    "learning_rate": 1e30,
+}
 
+
+@pytest.fixture(scope="module")
+def how(world: Path, datasets: dict[str, TokenizedDataset], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A ladder of two rungs, and of one at which every run diverges."""
+    ladder = Ladder.model_validate(TINY | {"scales": [*TINY["scales"], WILD]})
+    heldout = {"one": world / "heldout.parquet", "two": [world / "documents.parquet"]}
+    return {"datasets": datasets, "heldout": heldout, "ladder": ladder, "out": tmp_path_factory.mktemp("ladder")}
+
+
+@pytest.fixture(scope="module")
+def trained(how: dict[str, Any]) -> tuple[pa.Table, Recorder]:
+    """What came of it with one worker, and what was told."""
+    progress = Recorder()
+    return train_ladder(**how, workers=1, progress=progress), progress
+
+
+def test_a_ladder_gives_one_row_a_run_budget_and_metric(
+    trained: tuple[pa.Table, Recorder], how: dict[str, Any], tmp_path: Path
+) -> None:
+    table, progress = trained
     assert table.schema == SCHEMA
     assert table.num_rows == 2 * 3 * 2 * 3
     rows = table.to_pylist()
@@ -86,7 +118,7 @@ def test_a_ladder_gives_one_row_a_run_budget_and_metric(
     assert len({row["procedure"] for row in rows}) == len({row["evaluation"] for row in rows}) == 1
     assert all(row["cooled_down"] and row["lower_is_better"] and row["error"] > 0 for row in rows)
     assert all(row["flops"] == 6 * row["params"] * row["tokens"] for row in rows)
-    assert {row["unique_tokens"] for row in rows} == {one.tokens for one in datasets.values()}
+    assert {row["unique_tokens"] for row in rows} == {one.tokens for one in how["datasets"].values()}
     for row in rows:
         if row["metric"] == "bits_per_byte":
             same = [r for r in rows if (r["run_id"], r["tokens"]) == (row["run_id"], row["tokens"]) and r is not row]
@@ -100,34 +132,100 @@ def test_a_ladder_gives_one_row_a_run_budget_and_metric(
     write_measurements(table, tmp_path / "m.parquet")
     assert read_measurements(tmp_path / "m.parquet").equals(table)
 
-    curves = loss_curves(tmp_path)
-    assert set(curves["run_id"].to_pylist()) == {row["run_id"] for row in rows}
-    assert set(curves["phase"].to_pylist()) == {"trunk", "branch-1024", "branch-2048"}
-
-    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/result.json")}
-    again = train_ladder(datasets=datasets, heldout=heldout, ladder=ladder, out=tmp_path)
-    assert again.equals(table)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/result.json")} == stamps
+    stamps = {path: path.stat().st_mtime_ns for path in how["out"].glob("runs/*/result.json")}
+    assert train_ladder(**how, workers=1).equals(table)
+    assert {path: path.stat().st_mtime_ns for path in how["out"].glob("runs/*/result.json")} == stamps
 
 
-def test_a_failed_run_fails_the_ladder_at_its_end_and_is_named(
-    world: Path, datasets: dict[str, TokenizedDataset], tmp_path: Path
+def test_a_run_that_diverged_has_ended_and_is_left_out_with_a_note(
+    trained: tuple[pa.Table, Recorder], how: dict[str, Any]
 ) -> None:
-    wild = json.loads(json.dumps(TINY))
-    wild["scales"][1]["learning_rate"] = 1e30
-    with pytest.raises(TrainingError, match=r"2 of 6 runs") as caught:
-        train_ladder(
-            datasets=datasets,
-            heldout={"one": world / "heldout.parquet"},
-            ladder=Ladder.model_validate(wild),
-            out=tmp_path,
-            workers=1,
-        )
-    assert "b of grammar, seed 0" in str(caught.value)
-    assert "b of small, seed 0" in str(caught.value)
-    assert "diverged" in str(caught.value)
-    assert len(list(tmp_path.glob("runs/*/result.json"))) == 4
-    assert len(list(tmp_path.glob("runs/*/failed.json"))) == 2
+    table, progress = trained
+    assert set(table["scale"].to_pylist()) == {"a", "b"}
+    training = ready(**how)
+    assert training.unfinished() == []
+    assert [run.name for run, _ in training.diverged()] == ["wild of grammar, seed 0", "wild of small, seed 0"]
+    for name in ("grammar", "small"):
+        assert any(f"Run wild of {name}, seed 0 diverged: loss" in note for note in progress.notes)
+        assert any(f"wild of {name}, seed 0 diverged and is left out" in note for note in progress.notes)
+    checks = list(_divergences(training))
+    assert [(check.name, check.severity) for check in checks] == [("diverged", "severe")]
+    assert "2 of 8 runs at the learning rate of the rule diverged" in checks[0].message
+
+
+def test_a_divergence_at_another_rate_is_a_note_of_the_verdict(make_run: Callable[..., Run]) -> None:
+    run = replace(make_run(), learning_rate_factor=3.0)
+    training = SimpleNamespace(runs=(run, make_run()), diverged=lambda: [(run, "Run x diverged.")])
+    (check,) = _divergences(training)  # type: ignore[arg-type]
+    assert check.severity == "note"
+    assert "1 of 1 runs at a multiple of the rule's learning rate diverged" in check.message
+
+
+def test_a_ladder_that_diverged_everywhere_says_so(how: dict[str, Any], tmp_path: Path) -> None:
+    training = ready(**how | {"out": tmp_path})
+    for run in training.runs:
+        folder = tmp_path / "runs" / run.fingerprint
+        folder.mkdir(parents=True)
+        (folder / "failed.json").write_text('{"diverged": true, "error": "Run x diverged."}')
+    assert training.unfinished() == []
+    with pytest.raises(TrainingError, match="All runs of ladder 'tiny' diverged"):
+        training.measurements()
+
+
+def test_curves_are_told_under_the_names_of_today(trained: tuple[pa.Table, Recorder], how: dict[str, Any]) -> None:
+    table, _ = trained
+    curves = loss_curves(how["out"], ready(**how).runs)
+    assert set(table["run_id"].to_pylist()) < set(curves["run_id"].to_pylist())
+    assert set(curves["phase"].to_pylist()) == {"trunk", "branch-1024", "branch-2048"}
+    renamed = ready(**how | {"datasets": {"new": replace(how["datasets"]["grammar"], name="new")}})
+    again = loss_curves(how["out"], renamed.runs)
+    assert set(again["dataset"].to_pylist()) == {"new"}
+    assert again.num_rows == curves.filter(pc.equal(curves["dataset"], "grammar")).num_rows
+
+
+def test_a_fault_of_the_machine_fails_the_ladder_at_its_end_and_is_named(
+    how: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        workers,
+        "train_in_processes",
+        lambda groups, work, **more: [workers.failed_group(groups[0], "No room on the disk")],
+    )
+    training: Ready = ready(**how | {"out": tmp_path})
+    with pytest.raises(TrainingError, match=r"1 of 8 runs.*\n- .*No room on the disk"):
+        training.train(workers=1, progress=Progress())
+    assert len(training.unfinished()) == 8
+
+
+class _Hanging:
+    """A process that does not end before it is killed, and the patience that was asked of it."""
+
+    def __init__(self) -> None:
+        self.waited: list[float] = []
+        self.killed = False
+
+    def is_alive(self) -> bool:
+        return not self.killed
+
+    def terminate(self) -> None:
+        pass
+
+    def kill(self) -> None:
+        self.killed = True
+
+    def join(self, timeout: float | None = None) -> None:
+        if timeout is not None:
+            self.waited.append(timeout)
+            time.sleep(timeout)
+
+
+def test_all_hanging_workers_together_have_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "PATIENCE_SECONDS", 0.1)
+    processes = [_Hanging() for _ in range(3)]
+    crew = [SimpleNamespace(process=one, pipe=SimpleNamespace(close=lambda: None), group="some") for one in processes]
+    workers._dismiss(crew)  # type: ignore[arg-type]
+    assert all(one.killed for one in processes)
+    assert sum(sum(one.waited) for one in processes) <= 0.1
 
 
 def test_nothing_to_train_is_refused(world: Path, tmp_path: Path) -> None:

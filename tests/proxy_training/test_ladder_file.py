@@ -40,11 +40,10 @@ def shape_of(ladder: Ladder, scale: str) -> ModelShape:
 def test_a_ladder_of_ones_own_is_read(tmp_path: Path) -> None:
     ladder = load_ladder(write(tmp_path / "mine.yaml"))
     assert [scale.name for scale in ladder.scales] == ["a", "b"]
-    assert ladder.largest_budget_tokens == 8192
     assert [scale.seeds for scale in ladder.with_seeds(4).scales] == [4, 4]
-    assert [scale.name for scale in ladder.only(["b"]).scales] == ["b"]
+    assert ladder.scale("b") == ladder.scales[1]
     with pytest.raises(RecipeError, match="take a, b"):
-        ladder.only(["c"])
+        ladder.scale("c")
 
 
 @pytest.mark.parametrize(
@@ -65,6 +64,23 @@ def test_a_ladder_of_ones_own_is_read(tmp_path: Path) -> None:
         ("    budgets_tokens: [4096, 8192]\n", "", "found none"),
         ("    budgets_tokens: [4096, 8192]", "    budgets_steps: [10]", "batch_sequences"),
         ("    seeds: 2", "    launch: {gpus: 0}", "line 12, scales[1].launch.gpus"),
+        ("    seeds: 2", "    learning_rate: .inf", "line 12, scales[1].learning_rate"),
+        ("    seeds: 2", "    weight_decay: .nan", "line 12, scales[1].weight_decay"),
+        ("    seeds: 2", "    seeds: 1000000000000", "line 12, scales[1].seeds"),
+        (
+            "    budgets_tokens: [4096, 8192]",
+            "    tokens_per_parameter: [.inf]",
+            "line 11, scales[1].tokens_per_parameter",
+        ),
+        ("    budgets_tokens: [4096, 8192]", "    tokens_per_parameter: [1e-9]", "scale 'b': its budgets are 0 tokens"),
+        ("    budgets_tokens: [4096, 8192]", "    tokens_per_parameter: [1e300]", "more than 1e+18"),
+        (
+            "sequence_length: 32",
+            "sequence_length: 32\nprocedure: {learning_rate_data_exponent: .nan}",
+            "line 4, procedure",
+        ),
+        ("sequence_length: 32", "sequence_length: 32\nprocedure: {learning_rate_exponent: -.inf}", "line 4, procedure"),
+        ("sequence_length: 32", "sequence_length: 32\nprocedure: {base_learning_rate: .inf}", "line 4, procedure"),
     ],
 )
 def test_errors_name_file_line_and_field(tmp_path: Path, old: str, new: str, says: str) -> None:

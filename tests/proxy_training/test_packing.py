@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -244,6 +245,40 @@ def test_a_row_without_text_is_named_by_its_place_in_the_file(
     pq.write_table(pa.table({"id": list("abcde"), "text": ["x", "y", "z", None, "w"]}), path, row_group_size=2)
     with pytest.raises(InputError, match="row 3 has no 'text'"):
         pack(world, [path], tmp_path / "packed")
+
+
+@pytest.mark.parametrize("column", ["id", "text"])
+def test_a_text_that_is_no_utf8_is_named_by_its_place_in_the_file(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str
+) -> None:
+    monkeypatch.setattr(texts, "PIECE_BYTES", 1)
+    path = tmp_path / "d.parquet"
+    columns = {"id": pa.array(list("abcde")), "text": pa.array(["x", "y", "\u00fc", "z", "w"])}
+    columns[column] = pa.array([b"a", b"b", "\u00fc".encode(), b"\xff\xfe", b"e"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table(columns), path, row_group_size=2)
+    with pytest.raises(InputError, match=rf"d\.parquet: row 3 has a '{column}' that is not UTF-8"):
+        pack(world, [path], tmp_path / "packed")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"vocab_size": "abc"}, "vocab_size"),
+        ({"vocab_size": 10**12}, "vocab_size"),
+        ({"tokens": -1}, "tokens"),
+        ({"tokens": True}, "tokens"),
+        ({"name": None}, "name"),
+        ({"more": 1}, "more"),
+    ],
+)
+def test_a_folder_that_says_nonsense_of_itself_is_refused(
+    world: Path, tmp_path: Path, changes: dict[str, object], says: str
+) -> None:
+    packed = pack(world, [write_documents(tmp_path / "d.parquet", sentences(4, 5))], tmp_path / "packed")
+    facts = json.loads((packed.folder / "tokens.json").read_text())
+    (packed.folder / "tokens.json").write_text(json.dumps(facts | changes))
+    with pytest.raises(InputError, match=rf"tokens\.json: not the description of a packed dataset \({says}"):
+        open_packed(packed.folder)
 
 
 def at_another_scale(run: Run) -> Run:

@@ -213,6 +213,15 @@ def test_laptop_takes_about_a_quarter_of_an_hour_a_dataset_on_two_cores() -> Non
     assert 8 * 60 < plan.wall_seconds(plan.devices[0]) < 18 * 60
 
 
+def test_a_rung_of_few_steps_is_warned_of() -> None:
+    ladder = load_ladder("demo")
+    few = ladder.scales[0].model_copy(update={"budgets_tokens": (4096, 200_000)})
+    plan = plan_ladder(ladder.model_copy(update={"scales": (few, *ladder.scales[1:])}))
+    assert [any("its smallest budget is 4 steps" in note for note in rung.notes) for rung in plan.rungs] == [True] + [
+        False
+    ] * 3
+
+
 def test_other_learning_rates_are_counted_as_the_trainings_that_they_are(packed: TokenizedDataset) -> None:
     ladder, rates = load_ladder("demo"), LearningRates(factors=(1 / 3, 1, 3), on=2, seeds=2)
     plan = plan_ladder(ladder, datasets={"x": packed.tokens}, learning_rates=rates)

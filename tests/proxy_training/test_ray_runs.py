@@ -3,18 +3,20 @@
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from curate.progress import Progress, Task
 from curate.proxy_training.beats import read_beat
 from curate.proxy_training.faults import Stopped
-from curate.proxy_training.ladder import Ladder, Ready, ready
+from curate.proxy_training.ladder import Ladder, Ready, _settle_device, ready
 from curate.proxy_training.options import TrainingOptions
 from curate.proxy_training.packing import TokenizedDataset
 
@@ -23,6 +25,8 @@ LADDER = Ladder.model_validate(
         "name": "tiny",
         "vocab_size": 300,
         "sequence_length": 32,
+        "precision": "fp32",
+        "compile": "eager",
         "evaluation": {"bytes_per_set": 2000, "bytes_per_document": 400},
         "procedure": {"batch_tokens_min": 128, "batch_tokens_max": 128},
         "scales": [
@@ -88,6 +92,16 @@ def _kill_a_worker(out: Path, killed: list[int]) -> None:
                 os.kill(killed[0], signal.SIGKILL)
                 return
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("gpus", "settled"), [({"GPU": 4.0}, "cuda"), ({}, "cpu")])
+def test_the_gpus_that_count_are_the_clusters(
+    gpus: dict[str, float], settled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = SimpleNamespace(is_initialized=lambda: True, cluster_resources=lambda: {"CPU": 8.0, **gpus})
+    monkeypatch.setitem(sys.modules, "ray", cluster)
+    assert _settle_device("auto", on_ray=True) == settled
+    assert _settle_device("cpu", on_ray=True) == "cpu"
 
 
 @pytest.mark.slow

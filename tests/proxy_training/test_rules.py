@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from curate.errors import RecipeError
 from curate.proxy_training.procedure import Rules
 from curate.proxy_training.rules import RULES, RuleConstants, Size
 
@@ -12,6 +13,20 @@ from curate.proxy_training.rules import RULES, RuleConstants, Size
 def size(params: float, *, tokens: float = 0, non_embedding: float | None = None) -> Size:
     longest = round(tokens or 100 * params)
     return Size(round(params), round(non_embedding or 0.8 * params), (longest // 4, longest))
+
+
+@pytest.mark.parametrize(
+    ("constants", "what"),
+    [
+        ({"batch_data_exponent": 1e9}, "batch of inf"),
+        ({"learning_rate_data_exponent": -1e9}, "learning rate of 0"),
+        ({"learning_rate_data_exponent": 1e9}, "learning rate of inf"),
+    ],
+)
+def test_a_law_that_leaves_the_numbers_is_an_error_and_not_its_bound(constants: dict[str, float], what: str) -> None:
+    rule = RuleConstants(**constants)  # type: ignore[arg-type]
+    with pytest.raises(RecipeError, match=f"give a {what}"):
+        rule.learning_rate(size(1e6), batch_tokens=round(rule.batch_tokens(size(1e6))))
 
 
 # name, batch (sequences of 2,048), learning rate, parameters, as DataDecide's table has them (Magnusson et al. 2025)

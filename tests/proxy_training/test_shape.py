@@ -102,8 +102,7 @@ def test_conventions_of_flops_differ_by_what_they_say() -> None:
     matrices = 2 * (64 * (64 + 2 * 32) + 64 * 64 + 3 * 64 * 128)
     assert shape.parameters_matrices == matrices
     assert shape.flops_per_token_exact == 6 * (matrices + 64_000) + 12 * 2 * 64 * 256
-    assert shape.flops_per_token_exact - shape.flops_per_token_causal == 6 * 2 * 64 * 255
-    assert shape.flops_per_token - shape.flops_per_token_non_embedding == 6 * 64_000
+    assert shape.flops_per_token == 6 * (shape.params_non_embedding + 64_000)
 
 
 def test_qk_norm_as_ladders_wrote_it_first() -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from curate.errors import TrainingError
 from curate.proxy_training.evaluate import HeldOutSet
@@ -17,6 +19,8 @@ from curate.proxy_training.options import TrainingOptions
 from curate.proxy_training.packing import TokenizedDataset, pack_dataset
 from curate.proxy_training.run import Run
 from curate.proxy_training.train import GroupResult, Stopped, Trainer, Watch, train_group, train_run
+from curate.proxy_training.trainer import Step
+from curate.proxy_training.world import World
 
 from .conftest import sentences, write_documents
 
@@ -199,6 +203,47 @@ def test_dropout_resumes_to_the_same_bits_and_stays_inside_documents(
     train_run(run, heldout, folder=tmp_path / "stopped")
     assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
     assert Trainer([run]).model.document_mask is not None
+
+
+def test_a_point_that_was_deleted_behind_the_trunk_is_refused(
+    make_run: MakeRun, heldout: Heldout, tmp_path: Path
+) -> None:
+    steps: list[int] = []
+    watch = Watch(advanced=lambda t, loss: steps.append(t), stop=lambda: len(steps) >= 25)
+    with pytest.raises(Stopped):
+        train_run(make_run(), heldout, folder=tmp_path, watch=watch)
+    (tmp_path / "points" / "2048.json").unlink()
+    with pytest.raises(TrainingError, match=r"trunk stands at step 2\d, behind step 13.*delete .*checkpoints"):
+        train_run(make_run(), heldout, folder=tmp_path)
+
+
+def test_a_trunk_goes_on_with_the_micro_batch_that_its_branch_shrank_to(
+    make_run: MakeRun, heldout: Heldout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = Trainer.advance
+
+    def with_less_memory(trainer: Trainer, *, decay: tuple[int, int] | None) -> Step:
+        if decay is not None and trainer.micro_batch == 4:
+            trainer._set_micro_batch(2)
+        return advance(trainer, decay=decay)
+
+    def killed_after_the_branch(tokens: int, loss: float) -> None:
+        if (tmp_path / "points" / "2048.json").exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "advance", with_less_memory)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(make_run(), heldout, folder=tmp_path, watch=Watch(advanced=killed_after_the_branch))
+    (trunk,) = (tmp_path / "checkpoints").glob("trunk-*.safetensors")
+    assert load_file(trunk)["trainer.micro_batch"].item() == 2
+
+
+def test_peers_hear_of_an_error_that_nobody_expected_on_the_main_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[list[object]] = []
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", lambda said, **_: told.append(said))
+    with pytest.raises(ZeroDivisionError):
+        World(rank=0, size=2).on_main(lambda: 1 // 0)
+    assert "The main rank failed (ZeroDivisionError" in str(told[0][1])
 
 
 def test_a_damaged_checkpoint_costs_a_warning_not_a_result(

@@ -1,7 +1,7 @@
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +11,12 @@ import pytest
 from curate.errors import MismatchError, RecipeError, TrainingError
 from curate.proxy_training.ladder import ready
 from curate.proxy_training.ladder_file import Ladder, load_ladder
+from curate.proxy_training.measured import is_tuned
 from curate.proxy_training.mixture import neutral_mixture
 from curate.proxy_training.packing import TokenizedDataset, pack_dataset
-from curate.proxy_training.procedure import Procedure, Rules
+from curate.proxy_training.procedure import Procedure, Rules, Tuned
 from curate.proxy_training.run import Run
-from curate.proxy_training.tuning import Tuning, fit_constants, tune_ladder
+from curate.proxy_training.tuning import Tuning, fit_constants, sweep, tune_ladder
 from curate.proxy_training.tuning import tune as tune_ready
 from curate.proxy_training.valley import Point, find_valley
 from tests.proxy_training.conftest import sentences, write_documents
@@ -196,6 +197,54 @@ class TestTuneLadder:
     def test_a_rung_that_always_diverges_is_named(self, packed: TokenizedDataset, tmp_path: Path) -> None:
         with pytest.raises(TrainingError, match=r"0\.06M diverges at every learning rate down to"):
             tune(MadeUp(rate=1e-12, exponent=0), packed, tmp_path)
+
+    def test_a_sweep_in_which_one_rate_holds_goes_lower(self, make_run: Callable[..., Run]) -> None:
+        run = make_run(learning_rate=0.08)
+
+        def losses(runs: Sequence[Run]) -> list[Point]:
+            truth = {p.learning_rate: p for p in parabola([one.learning_rate for one in runs], best=0.012, seeds=1)}
+            return [
+                replace(truth[one.learning_rate], seed=one.seed, loss=math.inf)
+                if one.learning_rate > 0.021
+                else replace(truth[one.learning_rate], seed=one.seed)
+                for one in runs
+            ]
+
+        valley = sweep(run, losses, seeds=2, rate=0.08, batch=4)
+        assert valley.learning_rate == pytest.approx(0.012, rel=0.01)
+
+
+def test_tuned_is_what_was_swept_or_lies_where_its_rule_was_found(make_run: Callable[..., Run]) -> None:
+    by_hand = make_run()  # it sets rate and batch
+    by_rule = replace(by_hand, scale=by_hand.scale.model_copy(update={"learning_rate": None, "batch_sequences": None}))
+    swept = Tuned(
+        ladder="x", rungs=("tiny",), seeds=(0,), mixture="m", evaluation="e", procedure="p", date="2026-01-01"
+    )
+
+    def tuned(run: Run, rungs: tuple[str, ...] = ("tiny",), **scale: object) -> bool | None:
+        procedure = run.procedure.model_copy(update={"tuned": swept.model_copy(update={"rungs": rungs})})
+        return is_tuned(replace(run, procedure=procedure, scale=run.scale.model_copy(update=scale)))
+
+    assert is_tuned(by_hand) is None
+    assert tuned(by_hand) is None
+    assert tuned(by_rule, batch_sequences=4) is None
+    assert tuned(by_rule) is True
+    assert tuned(by_rule, rungs=("other",)) is False  # 16,000 parameters: smaller than what mup was found on
+    assert is_tuned(by_rule) is False
+    assert is_tuned(replace(by_rule, learning_rate_factor=3.0)) is False
+
+
+def test_the_default_ladder_lies_where_its_rule_was_found(packed: TokenizedDataset) -> None:
+    laptop = load_ladder("laptop")
+    procedure = Procedure(
+        **laptop.procedure.model_dump(),
+        tokenizer=packed.tokenizer_fingerprint,
+        sequence_length=laptop.sequence_length,
+        precision="fp32",
+        compile="eager",
+    )
+    dataset = replace(packed, vocab_size=laptop.vocab_size)
+    assert all(is_tuned(Run(dataset, scale, 0, procedure, "e")) for scale in laptop.scales)
 
 
 class TestNeutralMixture:

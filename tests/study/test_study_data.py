@@ -1,6 +1,7 @@
 """What a study may say of its data: tokenizer, tokens of other tools, simulated epochs."""
 
 import gzip
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 
 from curate.cli import main
 from curate.engine.executors import executor_for
-from curate.errors import CurateError, MismatchError, RecipeError
+from curate.errors import CurateError, InputError, MismatchError, RecipeError
 from curate.preparation import Prepared, prepare_study
 from curate.progress import Progress
 from curate.proxy_training.ladder import train_ladder
+from curate.proxy_training.packing import pack_dataset
 from curate.proxy_training.tokenizer import encode_documents, load_tokenizer, train_tokenizer
 from curate.study_file import load_study
 from tests.proxy_training.test_token_imports import write_megatron, write_shard
@@ -75,6 +77,10 @@ def test_tokens_of_other_tools_stand_beside_text_and_epochs_are_simulated(
     one, two = (ready.tokenized[name] for name in ("one", "two"))
     assert (one.documents, one.tokens) == (two.documents, two.tokens)
     assert sorted(np.array(one.stream())) == sorted(np.array(two.stream()))
+    assert [(check.severity, check.message) for check in ready.leaks] == [
+        ("note", "Held-out text was not looked for in two: only its tokens are here.")
+    ]
+    assert ready.leaks[0].message in notes.said
     assert any("counts with 300" in note for note in notes.said) == (one.vocab_size != 300)
     table = train_ladder(
         datasets=ready.tokenized,
@@ -96,6 +102,22 @@ def test_tokens_of_other_tools_stand_beside_text_and_epochs_are_simulated(
     assert main(["train", str(folder / "study.yaml"), "--plan", "--work", str(folder / "work")]) == 0
     plan = capsys.readouterr().out
     assert "one: 5 epochs at the longest budget of every rung" in " ".join(plan.split())
+
+
+def test_packed_tokens_from_elsewhere_are_looked_at_before_they_are_trusted(folder: Path) -> None:
+    pack_dataset([folder / "one.parquet"], name="p", fingerprint="p", tokenizer=folder / "t.json", out=folder / "p")
+    text = STUDY.replace('megatron: "two/*.bin", full_tokens: 10e12', "tokens: p").replace(", full_tokens: 4e12", "")
+    said = prepared(folder, text, Progress()).tokenized["two"]
+    assert said.tokens == prepared(folder, text, Progress()).tokenized["one"].tokens
+    assert len(list((folder / "work" / "tokens" / "looked-at").iterdir())) == 1  # the second time it is known
+    facts = json.loads((folder / "p" / "tokens.json").read_text())
+    (folder / "p" / "tokens.json").write_text(json.dumps(facts | {"vocab_size": facts["vocab_size"] - 20}))
+    with pytest.raises(InputError, match="but the tokenizer has"):
+        prepared(folder, text, Progress())
+    (folder / "p" / "tokens.json").write_text(json.dumps(facts))
+    train_tokenizer(["other words " * 9], vocab_size=280, path=folder / "p" / "tokenizer.json")
+    with pytest.raises(InputError, match=r"tokenizer\.json: not the tokenizer that tokens\.json says"):
+        prepared(folder, text, Progress())
 
 
 def test_dclms_shards_are_read_with_the_ladders_own_tokenizer_file(folder: Path) -> None:

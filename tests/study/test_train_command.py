@@ -1,7 +1,12 @@
 """`curate train` and its words: one command that trains, goes on, shares its work, and tells how it stands."""
 
 import json
+import os
+import signal
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,12 +16,20 @@ from curate.cli import main
 from curate.commands.train import many_ranks
 from curate.errors import RecipeError
 from curate.measurements import read_measurements
+from curate.proxy_training import workers
+from curate.proxy_training.grouping import Group
+from curate.proxy_training.watching import Watcher
 from curate.study_file import load_study
+
+if TYPE_CHECKING:
+    from curate.proxy_training.one_group import Work
 
 LADDER = """\
 name: tiny
 vocab_size: 300
 sequence_length: 32
+precision: fp32
+compile: eager
 evaluation: {bytes_per_set: 1000, bytes_per_document: 200}
 scales:
   - {name: a, width: 16, layers: 1, heads: 2, ffn: 32, budgets_tokens: [2048, 4096]}
@@ -60,7 +73,26 @@ def _train(folder: Path, *more: str) -> int:
     return main([*words, "--device", "cpu", *more])
 
 
-def test_a_ladder_is_trained_part_by_part_and_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No worker processes, each of which loads torch for seconds; they are tested where one ladder needs them."""
+
+    def train(groups: Sequence[Group], work: "Work", *, watcher: Watcher, **_: object) -> list[str]:
+        from curate.proxy_training.one_group import train_recorded
+        from curate.proxy_training.world import World
+
+        for group in groups:
+            watcher.started(group)
+            train_recorded(group, work, world=World(), stop=lambda: False, warn=watcher.note)
+            watcher.ended(group)
+        return []
+
+    monkeypatch.setattr(workers, "train_in_processes", train)
+
+
+def test_a_ladder_is_trained_part_by_part_and_shown(
+    folder: Path, in_this_process: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     measurements = folder / "work" / "studies" / "tiny" / "measurements.parquet"
     assert _train(folder, "--resume") == 2
     assert "nothing has been trained here yet" in capsys.readouterr().err
@@ -93,6 +125,19 @@ def test_a_ladder_is_trained_part_by_part_and_shown(folder: Path, capsys: pytest
     said = capsys.readouterr().out
     assert "8 of 8 runs done" in said
     assert "4.10k of 4.10k" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_preparation_that_is_told_to_stop_ends_at_once_and_is_requeued(
+    folder: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prepare(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+    monkeypatch.setattr("curate.study.prepare_study", prepare)
+    assert _train(folder) == 75
+    assert "the same command goes on" in capsys.readouterr().err
 
 
 def test_a_plan_trains_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
