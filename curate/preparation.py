@@ -21,10 +21,10 @@ from curate.engine.run import Dataset, Engine
 from curate.errors import InputError, MismatchError, StageError
 from curate.fingerprints import ContentMemory, file_fingerprint, fingerprint, write_json
 from curate.progress import Progress
-from curate.proxy_training.ladder_file import Ladder
-from curate.proxy_training.locks import locked
 from curate.proxy_training.packing import TokenizedDataset, open_packed, pack_dataset
-from curate.proxy_training.texts import read_texts
+from curate.proxy_training.planning.ladder_file import Ladder
+from curate.proxy_training.scheduling.locks import locked
+from curate.proxy_training.tokens.texts import read_texts
 from curate.storage import is_remote, redacted
 from curate.study_file import Study
 
@@ -102,8 +102,8 @@ def _tokenizer(
     study: Study, parts: dict[str, list[Path]], prints: dict[str, str], ladder: Ladder, work: Path, progress: Progress
 ) -> Path:
     """The study's tokenizer: its own, the ladder's, or one trained once on equal bytes of each dataset."""
-    from curate.proxy_training.tokenizer import train_tokenizer
-    from curate.proxy_training.tokenizer_sources import check_vocabulary, settle_tokenizer
+    from curate.proxy_training.tokens.tokenizer import train_tokenizer
+    from curate.proxy_training.tokens.tokenizer_sources import check_vocabulary, settle_tokenizer
 
     named = study.tokenizer or ladder.tokenizer
     if named is not None:
@@ -153,7 +153,7 @@ def _packed(
     memory: ContentMemory,
     workers: int,
 ) -> dict[str, TokenizedDataset]:
-    from curate.proxy_training.token_imports import import_tokens, with_indexes
+    from curate.proxy_training.tokens.token_imports import import_tokens, with_indexes
 
     identity = file_fingerprint(tokenizer)
     tokenized: dict[str, TokenizedDataset] = {}

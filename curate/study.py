@@ -19,8 +19,8 @@ from curate.fingerprints import file_fingerprint, write_json
 from curate.measurements import write_measurements
 from curate.preparation import Prepared, prepare_study
 from curate.progress import Progress
-from curate.proxy_training.devices import Device
-from curate.proxy_training.options import TrainingOptions
+from curate.proxy_training.scheduling.devices import Device
+from curate.proxy_training.training.options import TrainingOptions
 from curate.study_file import Logger, Study, load_study
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from curate.comparator.verdict import Check
     from curate.proxy_training.ladder import Ready
     from curate.proxy_training.packing import TokenizedDataset
-    from curate.proxy_training.world import World
+    from curate.proxy_training.training.world import World
     from curate.report.content import StudyContent
 
 __all__ = ["Study", "StudyResult", "TrainedStudy", "load_study", "run_study", "train_study"]
@@ -89,8 +89,8 @@ def train_study(
     address of a cluster that trains, too, or "local"; `part`: the i-th of n shares of the training; `scales`: these
     rungs alone; `log`: instead of the study's own; `world`: the ranks that train one group after another together.
     """
-    from curate.proxy_training.faults import stop_signals, stopped_at_once
     from curate.proxy_training.ladder import ready
+    from curate.proxy_training.training.faults import stop_signals, stopped_at_once
 
     def on_main(do: Callable[[], T]) -> T:
         return do() if world is None else world.on_main(do)

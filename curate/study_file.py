@@ -23,10 +23,10 @@ from pydantic import Field as Given
 from curate.engine.recipe import Recipe, load_recipe
 from curate.engine.strangers import check_hub_name, check_inside, check_named, check_tree
 from curate.errors import InputError, MeasurementError, RecipeError
-from curate.proxy_training.expand import Factor, LearningRates, rungs_of, with_seeds
-from curate.proxy_training.ladder_file import MOST_SEEDS, Ladder, load_ladder
-from curate.proxy_training.simulated_epochs import SimulatedEpochs
-from curate.proxy_training.token_imports import TokenFormat, with_indexes
+from curate.proxy_training.planning.expand import Factor, LearningRates, rungs_of, with_seeds
+from curate.proxy_training.planning.ladder_file import MOST_SEEDS, Ladder, load_ladder
+from curate.proxy_training.planning.simulated_epochs import SimulatedEpochs
+from curate.proxy_training.tokens.token_imports import TokenFormat, with_indexes
 from curate.yamlfile import NAME_RULE, Field, YamlFile, is_name, load_yaml
 
 Logger = Literal["tensorboard", "wandb"]
@@ -125,7 +125,7 @@ class Study:
     simulate_epochs: SimulatedEpochs | None
     heldout: dict[str, Path]
     evaluate: tuple[str | Mapping[str, Any], ...]
-    """Tasks of multiple choice, by name, or by name with what differs (proxy_training/task_items.py)."""
+    """Tasks of multiple choice, by name, or by name with what differs (proxy_training/evaluation/task_items.py)."""
     keep: Literal["longest", "all"]
     """Whose cooled-down weights stay: of each run's longest branch, or of all."""
     log: tuple[Logger, ...]
@@ -268,7 +268,7 @@ def _tokenizer_name(raw: _StudyFile) -> str | None:
 
 def _tokenizer(file: YamlFile, base: Path, raw: _StudyFile, *, builtin_only: bool) -> str | None:
     """The path of the tokenizer made whole, or its name on the hub."""
-    from curate.proxy_training.tokenizer_sources import is_hub_name, path_named
+    from curate.proxy_training.tokens.tokenizer_sources import is_hub_name, path_named
 
     name = _tokenizer_name(raw)
     if name is None:
@@ -337,7 +337,7 @@ def _check_rungs(
     file: YamlFile, ladder: Ladder, seeds: int | dict[str, int] | None, rates: LearningRates | None
 ) -> None:
     """Refuse names of rungs that the ladder does not have, and rungs that cannot be trained as they say."""
-    from curate.proxy_training.plan import planned_run
+    from curate.proxy_training.planning.plan import planned_run
 
     try:
         if isinstance(seeds, dict):
@@ -361,7 +361,7 @@ def _check_metric(
 ) -> None:
     """Refuse a metric that no model will have."""
     from curate.comparator.composite import is_composite
-    from curate.proxy_training.metric_names import is_measured, metric_names
+    from curate.proxy_training.evaluation.metric_names import is_measured, metric_names
 
     names = metric_names(heldout, tasks)
     family = metric.partition(":")[2] if is_composite(metric) else metric
@@ -379,8 +379,8 @@ def _tasks(
     builtin_only: bool,
 ) -> tuple[str | Mapping[str, Any], ...]:
     """Tasks with their files' paths made whole, each of which can be loaded, under a name of its own."""
-    from curate.proxy_training.alice import alice_spec
-    from curate.proxy_training.task_items import TaskSpec, task_spec
+    from curate.proxy_training.evaluation.alice import alice_spec
+    from curate.proxy_training.evaluation.task_items import TaskSpec, task_spec
 
     tasks = []
     taken = dict.fromkeys(heldout, "a held-out set")

@@ -1,6 +1,6 @@
 """Make the items that ship with the package: a seeded sample of public tasks whose licence lets them be passed on.
 
-usage: python -m examples.make_tasks [--shared ../shared/data] [--out proxy_training/tasks] [--seed 7]
+usage: python -m examples.make_tasks [--shared ../shared/data] [--out proxy_training/evaluation/tasks] [--seed 7]
 
 Reads bench/benchmarks.parquet of the data folder and writes items.parquet (task, id, query, choices, gold), aiw.parquet
 (prompts of Alice in Wonderland: template, variation, prompt, answer) and NOTICE. Same source and seed: same bytes (for

@@ -19,10 +19,10 @@ from tokenizers import Tokenizer
 
 from curate.errors import InputError, RecipeError
 from curate.fingerprints import fingerprint
-from curate.proxy_training.evaluators import Evaluator, MetricRow, as_evaluated, ratio_with_error
+from curate.proxy_training.evaluation.evaluators import Evaluator, MetricRow, as_evaluated, ratio_with_error
 from curate.proxy_training.procedure import METRIC
-from curate.proxy_training.texts import read_texts
-from curate.proxy_training.tokenizer import encode_documents, end_of_text
+from curate.proxy_training.tokens.texts import read_texts
+from curate.proxy_training.tokens.tokenizer import encode_documents, end_of_text
 
 if TYPE_CHECKING:
     import torch
@@ -153,8 +153,8 @@ def _first_bytes(chosen: dict[bytes, str], limit: int) -> dict[bytes, str]:
 
 def task_texts(asked: Iterable[str | Mapping[str, Any]]) -> dict[str, list[str]]:
     """Question and right answer of every item of the tasks that have items, by task; what `aiw` asks is made up."""
-    from curate.proxy_training.alice import alice_spec
-    from curate.proxy_training.task_items import load_items, task_spec
+    from curate.proxy_training.evaluation.alice import alice_spec
+    from curate.proxy_training.evaluation.task_items import load_items, task_spec
 
     specs = [task_spec(one) for one in asked if alice_spec(one) is None]
     return {spec.task: [f"{item.query} {item.choices[item.gold]}" for item in load_items(spec)] for spec in specs}
@@ -168,9 +168,9 @@ def load_tasks(
 
     Raises RecipeError for a task that is not known or stands twice, InputError for items that cannot be used.
     """
-    from curate.proxy_training.alice import alice_spec, load_alice
-    from curate.proxy_training.multiple_choice import load_task
-    from curate.proxy_training.task_items import task_spec
+    from curate.proxy_training.evaluation.alice import alice_spec, load_alice
+    from curate.proxy_training.evaluation.multiple_choice import load_task
+    from curate.proxy_training.evaluation.task_items import task_spec
 
     found: dict[str, Evaluator] = {}
     for one in asked:

@@ -17,25 +17,25 @@ import pyarrow as pa
 
 from curate.errors import InputError, TrainingError
 from curate.progress import Progress
-from curate.proxy_training.compiling import settle_compile
-from curate.proxy_training.devices import Device, gpus_here, places_for
 from curate.proxy_training.evaluate import HeldOutSet, evaluation_fingerprint, load_heldout, load_tasks
-from curate.proxy_training.evaluators import Evaluator
-from curate.proxy_training.expand import LearningRates, runs_of
-from curate.proxy_training.grouping import Groups, divergence, is_finished, run_folder, settle_groups
-from curate.proxy_training.ladder_file import Ladder, Scale, load_ladder
-from curate.proxy_training.measured import measurements
-from curate.proxy_training.options import TrainingOptions
+from curate.proxy_training.evaluation.evaluators import Evaluator
+from curate.proxy_training.evaluation.measured import measurements
+from curate.proxy_training.network.compiling import settle_compile
 from curate.proxy_training.packing import TokenizedDataset, same_tokenizer
+from curate.proxy_training.planning.expand import LearningRates, runs_of
+from curate.proxy_training.planning.ladder_file import Ladder, Scale, load_ladder
+from curate.proxy_training.planning.simulated_epochs import SimulatedEpochs
 from curate.proxy_training.procedure import Procedure, settle_precision
 from curate.proxy_training.run import Run
-from curate.proxy_training.simulated_epochs import SimulatedEpochs
-from curate.proxy_training.standing import note_start
-from curate.proxy_training.tokenizer import load_tokenizer
-from curate.proxy_training.watching import Watcher
+from curate.proxy_training.scheduling.devices import Device, gpus_here, places_for
+from curate.proxy_training.scheduling.grouping import Groups, divergence, is_finished, run_folder, settle_groups
+from curate.proxy_training.scheduling.standing import note_start
+from curate.proxy_training.scheduling.watching import Watcher
+from curate.proxy_training.tokens.tokenizer import load_tokenizer
+from curate.proxy_training.training.options import TrainingOptions
 
 if TYPE_CHECKING:
-    from curate.proxy_training.world import World
+    from curate.proxy_training.training.world import World
 
 __all__ = ["Ladder", "Ready", "Scale", "load_ladder", "loss_curves", "ready", "train_ladder"]
 
@@ -134,7 +134,7 @@ class Ready:
         return settle_groups(wanted, self.out, progress, start=start)
 
     def _work(self) -> Any:
-        from curate.proxy_training.one_group import Work
+        from curate.proxy_training.scheduling.one_group import Work
 
         return Work(self.out, self.heldout, tuple(self.tasks.values()), self.options)
 
@@ -147,7 +147,7 @@ class Ready:
         workers: int,
         progress: Progress,
     ) -> list[str]:
-        from curate.proxy_training.workers import train_in_processes
+        from curate.proxy_training.scheduling.workers import train_in_processes
 
         places, said = places_for(groups.todo, gpus_here(self.device), workers=workers)
         if said:
@@ -155,13 +155,13 @@ class Ready:
         return train_in_processes(groups.todo, self._work(), places=places, watcher=watcher(len(places)), stop=stop)
 
     def _on_ray(self, groups: Groups, watcher: Callable[[int], Watcher], stop: Callable[[], bool]) -> list[str]:
-        from curate.proxy_training.ray_runs import train_on_ray
+        from curate.proxy_training.scheduling.ray_runs import train_on_ray
 
         return train_on_ray(groups.todo, self._work(), device=self.device, watcher=watcher, stop=stop)
 
     def _over_ranks(self, groups: Groups, world: "World", watcher: Watcher, stop: Callable[[], bool]) -> list[str]:
         """One group after another on the whole world; trouble with a group ends the job, on all ranks alike."""
-        from curate.proxy_training.one_group import train_recorded
+        from curate.proxy_training.scheduling.one_group import train_recorded
 
         for group in groups.todo:
             watcher.started(group)
@@ -338,7 +338,7 @@ def _settle_device(wanted: Device, *, on_ray: bool) -> Literal["cpu", "cuda"]:
     if wanted != "auto":
         return wanted
     if on_ray:
-        from curate.proxy_training.ray_runs import cluster_gpus
+        from curate.proxy_training.scheduling.ray_runs import cluster_gpus
 
         return "cuda" if cluster_gpus() else "cpu"
     return "cuda" if gpus_here("auto") else "cpu"

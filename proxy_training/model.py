@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from curate.errors import RecipeError
-from curate.proxy_training.attention import explicit_attention, prefers_explicit_scores
-from curate.proxy_training.cross_entropy import linear_cross_entropy
-from curate.proxy_training.evaluators import LOGITS_AT_ONCE
-from curate.proxy_training.parametrisation import Parametrisation, role
-from curate.proxy_training.shape import ModelShape
+from curate.proxy_training.evaluation.evaluators import LOGITS_AT_ONCE
+from curate.proxy_training.network.attention import explicit_attention, prefers_explicit_scores
+from curate.proxy_training.network.cross_entropy import linear_cross_entropy
+from curate.proxy_training.network.parametrisation import Parametrisation, role
+from curate.proxy_training.network.shape import ModelShape
 
 
 def _weight(members: int | None, *shape: int) -> nn.Parameter:

@@ -22,9 +22,9 @@ from curate.errors import InputError, MismatchError, TrainingError
 from curate.fingerprints import file_fingerprint, write_json
 from curate.fingerprints import fingerprint as fingerprint_of
 from curate.progress import Progress
-from curate.proxy_training.spool import Spooled, gather, spool_texts, token_dtype
-from curate.proxy_training.texts import cut
-from curate.proxy_training.tokenizer import load_tokenizer, tokenizer_fingerprint, vocabulary_size
+from curate.proxy_training.tokens.spool import Spooled, gather, spool_texts, token_dtype
+from curate.proxy_training.tokens.texts import cut
+from curate.proxy_training.tokens.tokenizer import load_tokenizer, tokenizer_fingerprint, vocabulary_size
 
 PACKING = "documents by seeded hash of id, end-of-text after each, windows of T+1 at multiples of T; v1"
 ORDER_BLOCK = 4096

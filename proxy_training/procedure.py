@@ -12,12 +12,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from curate.fingerprints import fingerprint
-from curate.proxy_training import schedule as schedules
-from curate.proxy_training.compiling import CompileMode
+from curate.proxy_training.network.compiling import CompileMode
+from curate.proxy_training.network.shape import NormKind, QkNorm
 from curate.proxy_training.packing import PACKING
-from curate.proxy_training.rules import RuleConstants, Size
-from curate.proxy_training.schedule import DecayShape, Schedule, scheduled_learning_rate
-from curate.proxy_training.shape import NormKind, QkNorm
+from curate.proxy_training.planning import schedule as schedules
+from curate.proxy_training.planning.rules import RuleConstants, Size
+from curate.proxy_training.planning.schedule import DecayShape, Schedule, scheduled_learning_rate
 
 __all__ = ["METRIC", "Procedure", "Rules", "Size", "Tuned", "scheduled_learning_rate", "settle_precision"]
 

@@ -7,11 +7,11 @@ from itertools import pairwise
 
 from curate.errors import RecipeError
 from curate.fingerprints import fingerprint
-from curate.proxy_training.ladder_file import Scale
+from curate.proxy_training.network.shape import ModelShape
 from curate.proxy_training.packing import TokenizedDataset
+from curate.proxy_training.planning.ladder_file import Scale
+from curate.proxy_training.planning.rules import Size
 from curate.proxy_training.procedure import Procedure
-from curate.proxy_training.rules import Size
-from curate.proxy_training.shape import ModelShape
 
 FLOPS_CONVENTION = "6ND"
 

@@ -24,18 +24,18 @@ from torch import Tensor
 
 from curate.errors import TrainingError
 from curate.fingerprints import write_json
-from curate.proxy_training.checkpoints import CheckpointStore
-from curate.proxy_training.evaluators import Evaluator
-from curate.proxy_training.faults import Stopped, explained
-from curate.proxy_training.grouping import divergence
-from curate.proxy_training.logs import Curve, open_sinks
-from curate.proxy_training.options import TrainingOptions
-from curate.proxy_training.points import branch_facts, measured, not_finite
+from curate.proxy_training.evaluation.evaluators import Evaluator
+from curate.proxy_training.evaluation.points import branch_facts, measured, not_finite
 from curate.proxy_training.run import Run
-from curate.proxy_training.throughput import peak_flops_per_second
-from curate.proxy_training.trainer import Step, Trainer
-from curate.proxy_training.training_group import GroupResult, TrainingGroup, Watch, check_alike, diverged
-from curate.proxy_training.world import World
+from curate.proxy_training.scheduling.grouping import divergence
+from curate.proxy_training.training.checkpoints import CheckpointStore
+from curate.proxy_training.training.faults import Stopped, explained
+from curate.proxy_training.training.logs import Curve, open_sinks
+from curate.proxy_training.training.options import TrainingOptions
+from curate.proxy_training.training.throughput import peak_flops_per_second
+from curate.proxy_training.training.trainer import Step, Trainer
+from curate.proxy_training.training.training_group import GroupResult, TrainingGroup, Watch, check_alike, diverged
+from curate.proxy_training.training.world import World
 
 __all__ = ["GroupResult", "Stopped", "Trainer", "Watch", "train_group", "train_run"]
 

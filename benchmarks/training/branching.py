@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.training.many import SEQUENCE_LENGTH, Bench
-from curate.proxy_training.ladder_file import Scale
+from curate.proxy_training.planning.ladder_file import Scale
 
 SEEDS = (0, 1)
 BUDGETS = (65_536, 131_072, 262_144)

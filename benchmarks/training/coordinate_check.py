@@ -23,8 +23,8 @@ from pathlib import Path
 import matplotlib as mpl
 import torch
 
-from curate.proxy_training.coordinate_check import CoordinateCheck, at_width, coordinate_check
-from curate.proxy_training.shape import ModelShape
+from curate.proxy_training.network.coordinate_check import CoordinateCheck, at_width, coordinate_check
+from curate.proxy_training.network.shape import ModelShape
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

@@ -12,8 +12,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from curate.proxy_training.ladder_file import load_ladder
-from curate.proxy_training.plan import LadderPlan, Rung, plan_ladder
+from curate.proxy_training.planning.ladder_file import load_ladder
+from curate.proxy_training.planning.plan import LadderPlan, Rung, plan_ladder
 
 PRESETS = ("open_sci_ref", "dclm", "datadecide")
 THROUGHPUT = (

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from curate.proxy_training.evaluate import evaluation_fingerprint, load_heldout, score
-from curate.proxy_training.ladder_file import Scale
 from curate.proxy_training.model import Proxy
+from curate.proxy_training.network.parametrisation import Parametrisation
 from curate.proxy_training.packing import Sequences, pack_dataset
-from curate.proxy_training.parametrisation import Parametrisation
+from curate.proxy_training.planning.ladder_file import Scale
 from curate.proxy_training.procedure import Procedure
 from curate.proxy_training.run import Run
-from curate.proxy_training.tokenizer import load_tokenizer, train_tokenizer
+from curate.proxy_training.tokens.tokenizer import load_tokenizer, train_tokenizer
 
 TEXT = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "text"
 SOURCES = ("textbooks", "docs_peps", "wiki_en", "news_reuters")

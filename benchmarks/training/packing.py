@@ -22,8 +22,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from curate.fingerprints import file_fingerprint
-from curate.proxy_training.spool import token_dtype
-from curate.proxy_training.tokenizer import load_tokenizer, vocabulary_size
+from curate.proxy_training.tokens.spool import token_dtype
+from curate.proxy_training.tokens.tokenizer import load_tokenizer, vocabulary_size
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 SOURCES = ("textbooks", "docs_peps", "news_reuters", "qa_stackexchange")
@@ -44,8 +44,8 @@ def make_input(folder: Path) -> float:
 def pack(way: str, folder: Path, tokenizer: Path, out: Path) -> None:
     """One way, in this process."""
     if way.startswith("ours"):
-        from curate.proxy_training import spool
         from curate.proxy_training.packing import pack_dataset
+        from curate.proxy_training.tokens import spool
 
         spool.PARALLEL_BYTES = 0  # the input is as small as a benchmark can afford
         parts = sorted(folder.glob("*.parquet"))
@@ -85,8 +85,8 @@ def main() -> None:
     import tokenizers
 
     import curate
-    from curate.proxy_training.tokenizer import train_tokenizer
-    from curate.proxy_training.tokenizer_sources import settle_tokenizer
+    from curate.proxy_training.tokens.tokenizer import train_tokenizer
+    from curate.proxy_training.tokens.tokenizer_sources import settle_tokenizer
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, required=True)

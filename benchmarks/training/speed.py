@@ -45,8 +45,8 @@ class Contender:
 
 def shapes(vocab_size: int) -> dict:
     """The rungs of the laptop ladder and one above it: name to (shape, sequences in a step)."""
-    from curate.proxy_training.ladder_file import load_ladder
-    from curate.proxy_training.shape import ModelShape
+    from curate.proxy_training.network.shape import ModelShape
+    from curate.proxy_training.planning.ladder_file import load_ladder
 
     ladder = load_ladder("laptop")
     rungs = [scale.model_dump(include={"name", "width", "layers", "heads", "ffn"}) for scale in ladder.scales]
@@ -62,9 +62,9 @@ def ours(shape, sequences: int, *, members: int | None, mode: str, bf16: bool) -
     """Our model, loss, compilation and optimiser."""
     import torch
 
-    from curate.proxy_training.compiling import compile_model, compile_now
     from curate.proxy_training.model import Proxy
-    from curate.proxy_training.optimiser import AdamSettings, TensorRule, make_optimiser
+    from curate.proxy_training.network.compiling import compile_model, compile_now
+    from curate.proxy_training.network.optimiser import AdamSettings, TensorRule, make_optimiser
 
     model = Proxy(shape, members=members, bf16=bf16, z_loss=1e-4).initialise(list(range(members or 1)))
     seconds = -sum(os.times()[:4])
@@ -215,7 +215,7 @@ def try_contenders(pipe, who: str, name: str, options: argparse.Namespace) -> No
     """Life of a process: prepare its contenders, train each for a while whenever the parent asks, hand in figures."""
     import torch
 
-    from curate.proxy_training.workers import keep_freed_memory
+    from curate.proxy_training.scheduling.workers import keep_freed_memory
 
     if who != "peers":
         keep_freed_memory()  # as a worker does
@@ -348,7 +348,7 @@ def train_jobs(pipe, jobs: list[Job], threads: int, options: argparse.Namespace)
     """Life of a ladder's process: build, compile and train each job as a worker does; seconds of both, by job."""
     import torch
 
-    from curate.proxy_training.workers import keep_freed_memory
+    from curate.proxy_training.scheduling.workers import keep_freed_memory
 
     keep_freed_memory()
     torch.set_num_threads(threads)
@@ -385,8 +385,8 @@ def train_side(
 
 def ladder_result(options: argparse.Namespace) -> dict:
     """A scaled-down laptop ladder of four datasets: groups in one process a core against runs one by one."""
-    from curate.proxy_training.ladder_file import load_ladder
-    from curate.proxy_training.stacking import members_for
+    from curate.proxy_training.planning.ladder_file import load_ladder
+    from curate.proxy_training.training.stacking import members_for
 
     cores, datasets = os.cpu_count() or 1, 4
     one_by_one: list[Job] = []

@@ -23,10 +23,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.training.many import Bench
-from curate.proxy_training.ladder_file import Scale, load_ladder
-from curate.proxy_training.rules import RULES
+from curate.proxy_training.planning.ladder_file import Scale, load_ladder
+from curate.proxy_training.planning.rules import RULES
+from curate.proxy_training.planning.valley import Point, Valley, find_valley
 from curate.proxy_training.run import Run
-from curate.proxy_training.valley import Point, Valley, find_valley
 
 TOKENS = 262_144
 BATCH_SEQUENCES = 8

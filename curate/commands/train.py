@@ -14,7 +14,7 @@ from curate.commands.watching import watched, watching_options
 from curate.errors import CurateError, InputError
 
 if TYPE_CHECKING:
-    from curate.proxy_training.world import World
+    from curate.proxy_training.training.world import World
     from curate.study_file import Logger
 
 WORDS = ("status", "tune", "launch", "export")
@@ -127,7 +127,7 @@ def _plan(options: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from curate.proxy_training.plan import plan_ladder
+    from curate.proxy_training.planning.plan import plan_ladder
     from curate.report.ladder_view import ladder_view
 
     ladder, datasets, rates, simulated = training_words.ladder_of(
@@ -173,7 +173,7 @@ def _ranks(options: argparse.Namespace, environment: Mapping[str, str]) -> "Iter
         return
     if options.ray is not None:
         raise CurateError("--ray is for one process, and this is one of several that torchrun or srun started.")
-    from curate.proxy_training.world import world_from_environment
+    from curate.proxy_training.training.world import world_from_environment
 
     with world_from_environment(device=options.device) as world:
         yield world

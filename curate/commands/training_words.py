@@ -12,9 +12,9 @@ from curate.commands.options import BUILTIN_ONLY, Commands, command, place, show
 from curate.commands.watching import watched, watching_options
 
 if TYPE_CHECKING:
-    from curate.proxy_training.expand import LearningRates
-    from curate.proxy_training.ladder_file import Ladder
-    from curate.proxy_training.simulated_epochs import SimulatedEpochs
+    from curate.proxy_training.planning.expand import LearningRates
+    from curate.proxy_training.planning.ladder_file import Ladder
+    from curate.proxy_training.planning.simulated_epochs import SimulatedEpochs
 
 WATCH_SECONDS = 2.0
 LINES_SECONDS = 30.0
@@ -108,7 +108,7 @@ def ladder_of(
 ) -> "tuple[Ladder, dict[str, int | None] | None, LearningRates | None, SimulatedEpochs | None]":
     """The ladder of a study's file, its datasets with their tokens where they are packed already, the learning rates
     that it trains besides, and the epochs that it simulates; or a ladder alone."""
-    from curate.proxy_training.ladder_file import load_ladder
+    from curate.proxy_training.planning.ladder_file import load_ladder
     from curate.study_file import load_study
     from curate.yamlfile import load_yaml
 
@@ -131,7 +131,7 @@ def _packed_tokens(work: Path) -> dict[str, int]:
 def _status(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from curate.proxy_training.standing import standing
+    from curate.proxy_training.scheduling.standing import standing
     from curate.report.training_view import standing_line, standing_screen
 
     out = Path(options.work) / "ladder"
@@ -159,7 +159,7 @@ def _tune(options: argparse.Namespace) -> int:
     from curate.engine.executors import executor_for
     from curate.preparation import prepare_study
     from curate.proxy_training.ladder import ready
-    from curate.proxy_training.tuning import tune
+    from curate.proxy_training.planning.tuning import tune
     from curate.study_file import load_study
 
     study = load_study(options.study, ladder=options.ladder, builtin_only=options.builtin_only)
@@ -191,8 +191,8 @@ def _tune(options: argparse.Namespace) -> int:
 
 
 def _launch(options: argparse.Namespace) -> int:
-    from curate.proxy_training.ladder_file import load_ladder
-    from curate.proxy_training.launch import export
+    from curate.proxy_training.planning.ladder_file import load_ladder
+    from curate.proxy_training.planning.launch import export
 
     made = export(
         load_ladder(options.ladder),
@@ -217,7 +217,7 @@ def _launch(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from curate.proxy_training.finished import export_run, find_run
+    from curate.proxy_training.evaluation.finished import export_run, find_run
 
     run = find_run(options.run_or_work, options.run)
     print(export_run(run, options.out, budget_tokens=options.budget, tokenizer=options.tokenizer))

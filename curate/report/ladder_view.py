@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from curate.proxy_training.plan import Device, LadderPlan, Rung, sources
+from curate.proxy_training.planning.plan import Device, LadderPlan, Rung, sources
 from curate.report.markup import visible
 from curate.report.numbers import amount, compact, count, digits, duration, power_of_ten, size
 from curate.report.terminal import one_line, plain_table

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from curate.proxy_training.standing import RunStanding, Standing, State
+from curate.proxy_training.scheduling.standing import RunStanding, Standing, State
 from curate.report.numbers import amount, digits, duration
 from curate.report.terminal import one_line, plain, plain_table
 

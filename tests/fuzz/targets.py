@@ -70,7 +70,7 @@ class Targets:
                 load_study(path)
                 return {"study"}
             if form == "ladder":
-                from curate.proxy_training.ladder_file import load_ladder
+                from curate.proxy_training.planning.ladder_file import load_ladder
 
                 load_ladder(path)
                 return {"ladder"}

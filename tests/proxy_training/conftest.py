@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.proxy_training.evaluate import HeldOutSet, evaluation_fingerprint, load_heldout
-from curate.proxy_training.ladder_file import Scale
 from curate.proxy_training.packing import TokenizedDataset, pack_dataset
+from curate.proxy_training.planning.ladder_file import Scale
 from curate.proxy_training.procedure import Procedure
 from curate.proxy_training.run import Run
-from curate.proxy_training.tokenizer import load_tokenizer, train_tokenizer
+from curate.proxy_training.tokens.tokenizer import load_tokenizer, train_tokenizer
 
 TEXT = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "text"
 

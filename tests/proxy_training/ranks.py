@@ -18,10 +18,12 @@ import torch
 import torch._dynamo  # DDP imports it
 
 from curate.errors import CurateError, InputError
-from curate.proxy_training import distributed, sharded_checkpoints  # noqa: F401, a rank imports them later
-from curate.proxy_training.options import TrainingOptions
 from curate.proxy_training.train import Watch, train_run
-from curate.proxy_training.world import World, world_from_environment
+from curate.proxy_training.training import (
+    sharded_checkpoints,  # noqa: F401, a rank imports them later
+)
+from curate.proxy_training.training.options import TrainingOptions
+from curate.proxy_training.training.world import World, world_from_environment
 
 
 def train(world, *, run, heldout, folder, strategy, options, stop_after=None, stop_rank=1, kill_after=None):

@@ -3,8 +3,8 @@
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from curate.proxy_training.model import Proxy
-from curate.proxy_training.shape import ModelShape
-from curate.proxy_training.tokenizer import END_OF_TEXT
+from curate.proxy_training.network.shape import ModelShape
+from curate.proxy_training.tokens.tokenizer import END_OF_TEXT
 
 
 def byte_tokenizer() -> Tokenizer:

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from curate.errors import InputError, RecipeError
-from curate.proxy_training import alice
-from curate.proxy_training.alice import AliceSpec, Problem, VariationSpread, wilson
 from curate.proxy_training.evaluate import load_tasks
-from curate.proxy_training.generation import generate
-from curate.proxy_training.likelihood import Likelihoods
+from curate.proxy_training.evaluation import alice
+from curate.proxy_training.evaluation.alice import AliceSpec, Problem, VariationSpread, wilson
+from curate.proxy_training.evaluation.generation import generate
+from curate.proxy_training.evaluation.likelihood import Likelihoods
 from tests.proxy_training.small_models import byte_tokenizer, proxy, uniform
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from curate.errors import TrainingError
-from curate.proxy_training.checkpoints import SafetensorsCheckpoints
+from curate.proxy_training.training.checkpoints import SafetensorsCheckpoints
 
 FACTS = {"run": "r", "procedure": "p"}
 

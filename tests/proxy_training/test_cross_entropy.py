@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from curate.kernels.logits import LANES, powers_of_logits
-from curate.proxy_training import cross_entropy
-from curate.proxy_training.cross_entropy import linear_cross_entropy
+from curate.proxy_training.network import cross_entropy
+from curate.proxy_training.network.cross_entropy import linear_cross_entropy
 
 
 def plain(x: Tensor, weight: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -19,11 +19,11 @@ import torch
 
 from curate.errors import TrainingError
 from curate.proxy_training.evaluate import HeldOutSet
-from curate.proxy_training.feeding import Feed
-from curate.proxy_training.options import TrainingOptions
 from curate.proxy_training.run import Run
 from curate.proxy_training.train import train_run
-from curate.proxy_training.world import World, first_host, world_from_environment
+from curate.proxy_training.training.feeding import Feed
+from curate.proxy_training.training.options import TrainingOptions
+from curate.proxy_training.training.world import World, first_host, world_from_environment
 
 RANKS = Path(__file__).with_name("ranks.py")
 RARELY: dict[str, Any] = {"checkpoint_seconds": None}

@@ -11,8 +11,8 @@ import torch
 from curate.errors import InputError
 from curate.proxy_training.evaluate import HeldOutSet, evaluation_fingerprint, load_heldout, score, windows_at_once
 from curate.proxy_training.model import Proxy
-from curate.proxy_training.shape import ModelShape
-from curate.proxy_training.tokenizer import load_tokenizer
+from curate.proxy_training.network.shape import ModelShape
+from curate.proxy_training.tokens.tokenizer import load_tokenizer
 
 
 def load(world: Path, *files: Path, **sizes: int) -> HeldOutSet:

@@ -18,7 +18,9 @@ from torch import Tensor
 from curate.errors import TrainingError
 from curate.proxy_training import train
 from curate.proxy_training.evaluate import HeldOutSet
-from curate.proxy_training.faults import (
+from curate.proxy_training.run import Run
+from curate.proxy_training.train import Trainer, Watch, train_run
+from curate.proxy_training.training.faults import (
     EXIT_REQUEUE,
     SPIKE_DEVIATIONS,
     SPIKE_EARLIEST,
@@ -31,9 +33,7 @@ from curate.proxy_training.faults import (
     is_out_of_memory,
     stop_signals,
 )
-from curate.proxy_training.options import TrainingOptions
-from curate.proxy_training.run import Run
-from curate.proxy_training.train import Trainer, Watch, train_run
+from curate.proxy_training.training.options import TrainingOptions
 
 Heldout = dict[str, HeldOutSet]
 MakeRun = Callable[..., Run]
@@ -148,8 +148,8 @@ def test_a_disk_that_is_full_while_the_curve_is_written_is_a_sentence(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("curate.proxy_training.logs.Curve.flush", full)
-        patch.setattr("curate.proxy_training.logs.Curve.close", lambda self: None)
+        patch.setattr("curate.proxy_training.training.logs.Curve.flush", full)
+        patch.setattr("curate.proxy_training.training.logs.Curve.close", lambda self: None)
         with pytest.raises(TrainingError, match=r"No room on the disk of .* the same command goes on"):
             train_run(short(make_run()), heldout, folder=tmp_path)
     assert len(train_run(short(make_run()), heldout, folder=tmp_path)["points"]) == 1

@@ -12,11 +12,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from curate.cli import main
 from curate.errors import CurateError, InputError, MismatchError
 from curate.proxy_training.evaluate import HeldOutSet
-from curate.proxy_training.finished import find_run, load_run
-from curate.proxy_training.options import TrainingOptions
+from curate.proxy_training.evaluation.finished import find_run, load_run
 from curate.proxy_training.run import Run
-from curate.proxy_training.tokenizer import train_tokenizer
+from curate.proxy_training.tokens.tokenizer import train_tokenizer
 from curate.proxy_training.train import train_run
+from curate.proxy_training.training.options import TrainingOptions
 
 from .conftest import sentences
 

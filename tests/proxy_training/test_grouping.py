@@ -13,18 +13,18 @@ import pytest
 
 from curate.errors import MismatchError, TrainingError
 from curate.progress import Progress
-from curate.proxy_training import grouping
-from curate.proxy_training.beats import STALE_SECONDS, Beat, Beats, read_beat
-from curate.proxy_training.devices import Gpu, places_for, sharing
-from curate.proxy_training.expand import LearningRates, rungs_of, runs_of, with_seeds
-from curate.proxy_training.grouping import Group, Groups, end_group, group_runs, settle_groups
-from curate.proxy_training.ladder_file import load_ladder
-from curate.proxy_training.locks import locked
 from curate.proxy_training.packing import TokenizedDataset
+from curate.proxy_training.planning.expand import LearningRates, rungs_of, runs_of, with_seeds
+from curate.proxy_training.planning.ladder_file import load_ladder
 from curate.proxy_training.run import Run
-from curate.proxy_training.standing import note_start, standing
-from curate.proxy_training.time_left import TimeLeft
-from curate.proxy_training.watching import shown_time
+from curate.proxy_training.scheduling import grouping
+from curate.proxy_training.scheduling.beats import STALE_SECONDS, Beat, Beats, read_beat
+from curate.proxy_training.scheduling.devices import Gpu, places_for, sharing
+from curate.proxy_training.scheduling.grouping import Group, Groups, end_group, group_runs, settle_groups
+from curate.proxy_training.scheduling.locks import locked
+from curate.proxy_training.scheduling.standing import note_start, standing
+from curate.proxy_training.scheduling.time_left import TimeLeft
+from curate.proxy_training.scheduling.watching import shown_time
 
 MakeRun = Callable[..., Run]
 

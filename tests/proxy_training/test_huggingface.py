@@ -11,11 +11,11 @@ from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from curate.errors import InputError, RecipeError
-from curate.proxy_training.huggingface import export_to_hugging_face, load_from_hugging_face
 from curate.proxy_training.model import Proxy, rotary_tables
-from curate.proxy_training.parametrisation import Parametrisation
-from curate.proxy_training.shape import ModelShape
-from curate.proxy_training.tokenizer import END_OF_TEXT, encode_documents, load_tokenizer
+from curate.proxy_training.network.huggingface import export_to_hugging_face, load_from_hugging_face
+from curate.proxy_training.network.parametrisation import Parametrisation
+from curate.proxy_training.network.shape import ModelShape
+from curate.proxy_training.tokens.tokenizer import END_OF_TEXT, encode_documents, load_tokenizer
 
 PLAIN = ModelShape(300, 32, 2, 4, 48, 64)
 SHAPES = {

@@ -17,10 +17,10 @@ import pytest
 from curate.errors import InputError, TrainingError
 from curate.measurements import SCHEMA, read_measurements, write_measurements
 from curate.progress import Progress, Task
-from curate.proxy_training import workers
 from curate.proxy_training.ladder import Ladder, Ready, loss_curves, ready, train_ladder
 from curate.proxy_training.packing import TokenizedDataset, pack_dataset
 from curate.proxy_training.run import Run
+from curate.proxy_training.scheduling import workers
 from curate.study import _divergences
 
 from .conftest import TEXT, sentences, write_documents
@@ -300,7 +300,7 @@ def test_shuffling_a_third_of_the_words_is_seen_by_the_smallest_scale(tmp_path: 
 
     import pyarrow.parquet as pq
 
-    from curate.proxy_training.tokenizer import train_tokenizer
+    from curate.proxy_training.tokens.tokenizer import train_tokenizer
 
     texts = pq.read_table(TEXT / "textbooks.parquet", columns=["text"])["text"].to_pylist()[:260]
     chance = random.Random(0)

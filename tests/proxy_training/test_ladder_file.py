@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from curate.errors import RecipeError
-from curate.proxy_training.ladder_file import Ladder, Launch, Published, Scale, load_ladder
-from curate.proxy_training.plan import plan_ladder, planned_run
-from curate.proxy_training.shape import ModelShape
+from curate.proxy_training.network.shape import ModelShape
+from curate.proxy_training.planning.ladder_file import Ladder, Launch, Published, Scale, load_ladder
+from curate.proxy_training.planning.plan import plan_ladder, planned_run
 
 GOOD = """\
 name: mine

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from curate.errors import RecipeError
-from curate.proxy_training.ladder_file import Ladder, load_ladder
-from curate.proxy_training.launch import TARGETS, Export, export
+from curate.proxy_training.planning.ladder_file import Ladder, load_ladder
+from curate.proxy_training.planning.launch import TARGETS, Export, export
 
 PUBLISHED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "published" / "dclm" / "training"
 CONFIGS = {

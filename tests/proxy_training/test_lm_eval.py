@@ -12,21 +12,21 @@ from tokenizers import Tokenizer
 
 from curate.errors import InputError
 from curate.proxy_training.evaluate import load_tasks
+from curate.proxy_training.evaluation.multiple_choice import MultipleChoice
 from curate.proxy_training.model import Proxy
-from curate.proxy_training.multiple_choice import MultipleChoice
-from curate.proxy_training.tokenizer import load_tokenizer
+from curate.proxy_training.tokens.tokenizer import load_tokenizer
 from tests.proxy_training.conftest import sentences
 from tests.proxy_training.small_models import proxy
 
 if TYPE_CHECKING:
-    from curate.proxy_training.lm_eval_model import ProxyLM
+    from curate.proxy_training.evaluation.lm_eval_model import ProxyLM
 
 lm_eval = pytest.importorskip("lm_eval", reason="needs the `eval` extra: pip install 'curate[eval]'")
 datasets = pytest.importorskip("datasets", reason="needs the `eval` extra: pip install 'curate[eval]'")
 
 
 def proxy_lm(*given: Any, **settings: Any) -> "ProxyLM":
-    from curate.proxy_training.lm_eval_model import ProxyLM
+    from curate.proxy_training.evaluation.lm_eval_model import ProxyLM
 
     return ProxyLM(*given, **settings)
 
@@ -201,7 +201,7 @@ def test_likelihoods_and_texts_are_those_of_the_exported_model(
     pytest.importorskip("accelerate", reason="lm_eval's class for Hugging Face models needs it")
     from lm_eval.models.huggingface import HFLM
 
-    from curate.proxy_training.huggingface import export_to_hugging_face
+    from curate.proxy_training.network.huggingface import export_to_hugging_face
 
     export_to_hugging_face(model, tmp_path / "exported", tokenizer)
     theirs = HFLM(str(tmp_path / "exported"), device="cpu", batch_size=3, dtype="float32", max_length=48)
@@ -223,7 +223,7 @@ def test_likelihoods_and_texts_are_those_of_the_exported_model(
 
 @pytest.mark.slow
 def test_an_exported_model_is_evaluated_by_name(model: Proxy, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    from curate.proxy_training.huggingface import export_to_hugging_face
+    from curate.proxy_training.network.huggingface import export_to_hugging_face
 
     export_to_hugging_face(model, tmp_path / "exported", tokenizer)
     rows = [{"query": "the river finds the", "gold": " law."}]

@@ -9,10 +9,10 @@ import pytest
 
 from curate.errors import InputError
 from curate.proxy_training.evaluate import HeldOutSet
-from curate.proxy_training.logs import Curve, open_sinks
-from curate.proxy_training.options import TrainingOptions
 from curate.proxy_training.run import Run
 from curate.proxy_training.train import train_run
+from curate.proxy_training.training.logs import Curve, open_sinks
+from curate.proxy_training.training.options import TrainingOptions
 
 Heldout = dict[str, HeldOutSet]
 MakeRun = Callable[..., Run]

@@ -7,10 +7,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from curate.errors import RecipeError
-from curate.proxy_training.cross_entropy import linear_cross_entropy
 from curate.proxy_training.model import Proxy, rotary_tables, rotate
-from curate.proxy_training.parametrisation import role
-from curate.proxy_training.shape import ModelShape
+from curate.proxy_training.network.cross_entropy import linear_cross_entropy
+from curate.proxy_training.network.parametrisation import role
+from curate.proxy_training.network.shape import ModelShape
 
 SHAPES = [
     ModelShape(300, 32, 2, 2, 96, 64),

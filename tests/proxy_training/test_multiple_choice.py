@@ -11,12 +11,12 @@ from tokenizers import Tokenizer
 
 from curate.errors import InputError, RecipeError
 from curate.proxy_training.evaluate import evaluation_fingerprint, load_tasks
-from curate.proxy_training.evaluators import MetricRow
-from curate.proxy_training.likelihood import Continuations, continuations, encode_pairs, likelihoods
+from curate.proxy_training.evaluation.evaluators import MetricRow
+from curate.proxy_training.evaluation.likelihood import Continuations, continuations, encode_pairs, likelihoods
+from curate.proxy_training.evaluation.multiple_choice import NORMS, MultipleChoice
+from curate.proxy_training.evaluation.task_items import FOLDER, known_tasks, load_items, task_spec
 from curate.proxy_training.model import Proxy
-from curate.proxy_training.multiple_choice import NORMS, MultipleChoice
-from curate.proxy_training.task_items import FOLDER, known_tasks, load_items, task_spec
-from curate.proxy_training.tokenizer import load_tokenizer
+from curate.proxy_training.tokens.tokenizer import load_tokenizer
 from tests.proxy_training.small_models import byte_tokenizer, proxy, uniform
 
 SHIPPED = [name for name, spec in known_tasks().items() if spec.hub is None]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from curate.proxy_training.optimiser import (
+from curate.proxy_training.network.optimiser import (
     AdamSettings,
     ShardedAdamW,
     StackedAdamW,

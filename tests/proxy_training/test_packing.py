@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.errors import InputError, MismatchError, RecipeError, TrainingError
-from curate.proxy_training import spool, texts
 from curate.proxy_training.packing import (
     Sequences,
     TokenizedDataset,
@@ -22,9 +21,10 @@ from curate.proxy_training.packing import (
     permuted_windows,
     same_tokenizer,
 )
+from curate.proxy_training.planning.simulated_epochs import SimulatedEpochs
 from curate.proxy_training.run import Run
-from curate.proxy_training.simulated_epochs import SimulatedEpochs
-from curate.proxy_training.tokenizer import load_tokenizer, train_tokenizer
+from curate.proxy_training.tokens import spool, texts
+from curate.proxy_training.tokens.tokenizer import load_tokenizer, train_tokenizer
 
 from .conftest import sentences, write_documents
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from curate.errors import RecipeError
-from curate.proxy_training.coordinate_check import at_width, coordinate_check
 from curate.proxy_training.model import Proxy
-from curate.proxy_training.parametrisation import Kind, Parametrisation, role
-from curate.proxy_training.shape import ModelShape
+from curate.proxy_training.network.coordinate_check import at_width, coordinate_check
+from curate.proxy_training.network.parametrisation import Kind, Parametrisation, role
+from curate.proxy_training.network.shape import ModelShape
 
 BASE = ModelShape(64, 32, 2, 2, 64, 32, tied=False, bias=True)
 WIDE = replace(BASE, width=128, heads=8, kv_heads=8, ffn=256, layers=8)

@@ -8,11 +8,11 @@ import pytest
 from rich.console import Console
 
 from curate.errors import RecipeError
-from curate.proxy_training.device_costs import DEVICES, Device, cpu_tokens_per_second, memory_bytes
-from curate.proxy_training.expand import LearningRates, runs_of
-from curate.proxy_training.ladder_file import load_ladder
 from curate.proxy_training.packing import TokenizedDataset
-from curate.proxy_training.plan import LadderPlan, Rung, agrees, counted_params, plan_ladder, planned_run
+from curate.proxy_training.planning.device_costs import DEVICES, Device, cpu_tokens_per_second, memory_bytes
+from curate.proxy_training.planning.expand import LearningRates, runs_of
+from curate.proxy_training.planning.ladder_file import load_ladder
+from curate.proxy_training.planning.plan import LadderPlan, Rung, agrees, counted_params, plan_ladder, planned_run
 from curate.report.ladder_view import ladder_view
 
 DATADECIDE = {

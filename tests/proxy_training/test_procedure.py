@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from curate.proxy_training.ladder_file import load_ladder
+from curate.proxy_training.planning.ladder_file import load_ladder
 from curate.proxy_training.procedure import Procedure, Size, Tuned, settle_precision
 
 BASE = Procedure(tokenizer="t", sequence_length=256, precision="fp32", compile="eager")

@@ -14,11 +14,11 @@ from types import SimpleNamespace
 import pytest
 
 from curate.progress import Progress, Task
-from curate.proxy_training.beats import read_beat
-from curate.proxy_training.faults import Stopped
 from curate.proxy_training.ladder import Ladder, Ready, _settle_device, ready
-from curate.proxy_training.options import TrainingOptions
 from curate.proxy_training.packing import TokenizedDataset
+from curate.proxy_training.scheduling.beats import read_beat
+from curate.proxy_training.training.faults import Stopped
+from curate.proxy_training.training.options import TrainingOptions
 
 LADDER = Ladder.model_validate(
     {

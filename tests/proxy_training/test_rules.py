@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from curate.errors import RecipeError
+from curate.proxy_training.planning.rules import RULES, RuleConstants, Size
 from curate.proxy_training.procedure import Rules
-from curate.proxy_training.rules import RULES, RuleConstants, Size
 
 
 def size(params: float, *, tokens: float = 0, non_embedding: float | None = None) -> Size:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.proxy_training.evaluate import HeldOutSet
+from curate.proxy_training.planning.schedule import decay_start, scheduled_learning_rate
 from curate.proxy_training.run import Run
-from curate.proxy_training.schedule import decay_start, scheduled_learning_rate
 
 TRAININGS = {
     "steps": st.integers(2, 400),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from curate.proxy_training.shape import ModelShape
+from curate.proxy_training.network.shape import ModelShape
 
 
 def test_llama_2_7b() -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from curate.errors import InputError
 from curate.proxy_training.packing import TokenizedDataset
-from curate.proxy_training.token_imports import TokenFormat, import_tokens, read_megatron
-from curate.proxy_training.tokenizer import encode_documents, load_tokenizer
+from curate.proxy_training.tokens.token_imports import TokenFormat, import_tokens, read_megatron
+from curate.proxy_training.tokens.tokenizer import encode_documents, load_tokenizer
 
 from .conftest import sentences
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.errors import InputError, MismatchError, RecipeError
-from curate.proxy_training.tokenizer import (
+from curate.proxy_training.tokens.tokenizer import (
     END_OF_TEXT,
     encode_documents,
     end_of_text,
@@ -21,7 +21,7 @@ from curate.proxy_training.tokenizer import (
     train_tokenizer,
     vocabulary_size,
 )
-from curate.proxy_training.tokenizer_sources import check_vocabulary, settle_tokenizer
+from curate.proxy_training.tokens.tokenizer_sources import check_vocabulary, settle_tokenizer
 
 NEOX = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "models" / "gpt-neox-20b_tokenizer.json.gz"
 

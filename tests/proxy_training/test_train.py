@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 
 from curate.errors import TrainingError
 from curate.proxy_training.evaluate import HeldOutSet
-from curate.proxy_training.options import TrainingOptions
 from curate.proxy_training.packing import TokenizedDataset, pack_dataset
 from curate.proxy_training.run import Run
 from curate.proxy_training.train import GroupResult, Stopped, Trainer, Watch, train_group, train_run
-from curate.proxy_training.trainer import Step
-from curate.proxy_training.world import World
+from curate.proxy_training.training.options import TrainingOptions
+from curate.proxy_training.training.trainer import Step
+from curate.proxy_training.training.world import World
 
 from .conftest import sentences, write_documents
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from curate.errors import MismatchError, RecipeError, TrainingError
+from curate.proxy_training.evaluation.measured import is_tuned
 from curate.proxy_training.ladder import ready
-from curate.proxy_training.ladder_file import Ladder, load_ladder
-from curate.proxy_training.measured import is_tuned
-from curate.proxy_training.mixture import neutral_mixture
 from curate.proxy_training.packing import TokenizedDataset, pack_dataset
+from curate.proxy_training.planning.ladder_file import Ladder, load_ladder
+from curate.proxy_training.planning.tuning import Tuning, fit_constants, sweep, tune_ladder
+from curate.proxy_training.planning.tuning import tune as tune_ready
+from curate.proxy_training.planning.valley import Point, find_valley
 from curate.proxy_training.procedure import Procedure, Rules, Tuned
 from curate.proxy_training.run import Run
-from curate.proxy_training.tuning import Tuning, fit_constants, sweep, tune_ladder
-from curate.proxy_training.tuning import tune as tune_ready
-from curate.proxy_training.valley import Point, find_valley
+from curate.proxy_training.tokens.mixture import neutral_mixture
 from tests.proxy_training.conftest import sentences, write_documents
 
 

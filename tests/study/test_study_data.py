@@ -16,7 +16,7 @@ from curate.preparation import Prepared, prepare_study
 from curate.progress import Progress
 from curate.proxy_training.ladder import train_ladder
 from curate.proxy_training.packing import pack_dataset
-from curate.proxy_training.tokenizer import encode_documents, load_tokenizer, train_tokenizer
+from curate.proxy_training.tokens.tokenizer import encode_documents, load_tokenizer, train_tokenizer
 from curate.study_file import load_study
 from tests.proxy_training.test_token_imports import write_megatron, write_shard
 

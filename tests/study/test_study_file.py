@@ -10,8 +10,8 @@ import pytest
 
 from curate.cli import main
 from curate.errors import CurateError, RecipeError
-from curate.proxy_training.alice import alice_spec, load_alice
-from curate.proxy_training.metric_names import is_measured, metric_names
+from curate.proxy_training.evaluation.alice import alice_spec, load_alice
+from curate.proxy_training.evaluation.metric_names import is_measured, metric_names
 from curate.study_file import load_study
 from tests.proxy_training.small_models import byte_tokenizer, uniform
 
@@ -90,8 +90,8 @@ def test_a_metric_that_is_measured_may_be_compared(folder: Path, metric: str) ->
 
 
 def test_the_metrics_that_a_file_promises_are_those_that_are_measured(folder: Path) -> None:
-    from curate.proxy_training.multiple_choice import load_task
-    from curate.proxy_training.task_items import task_spec
+    from curate.proxy_training.evaluation.multiple_choice import load_task
+    from curate.proxy_training.evaluation.task_items import task_spec
 
     asked = [{"task": "mine", "file": folder / "mine.jsonl"}, {"task": "aiw", "trials": 2}]
     spec = alice_spec(asked[1])

@@ -16,13 +16,13 @@ from curate.cli import main
 from curate.commands.train import many_ranks
 from curate.errors import RecipeError
 from curate.measurements import read_measurements
-from curate.proxy_training import workers
-from curate.proxy_training.grouping import Group
-from curate.proxy_training.watching import Watcher
+from curate.proxy_training.scheduling import workers
+from curate.proxy_training.scheduling.grouping import Group
+from curate.proxy_training.scheduling.watching import Watcher
 from curate.study_file import load_study
 
 if TYPE_CHECKING:
-    from curate.proxy_training.one_group import Work
+    from curate.proxy_training.scheduling.one_group import Work
 
 LADDER = """\
 name: tiny
@@ -78,8 +78,8 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """No worker processes, each of which loads torch for seconds; they are tested where one ladder needs them."""
 
     def train(groups: Sequence[Group], work: "Work", *, watcher: Watcher, **_: object) -> list[str]:
-        from curate.proxy_training.one_group import train_recorded
-        from curate.proxy_training.world import World
+        from curate.proxy_training.scheduling.one_group import train_recorded
+        from curate.proxy_training.training.world import World
 
         for group in groups:
             watcher.started(group)

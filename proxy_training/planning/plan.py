@@ -1,0 +1,401 @@
+"""What a ladder costs before it is trained: parameters, tokens, steps, FLOPs, memory, time, money, epochs.
+
+`plan_ladder` settles every rung by the rules that train it (a `Run` whose dataset is empty), so that the plan is what
+will be done. Where a scale's own numbers differ from its rule, or ours from what the source prints, the plan says so.
+Costs milliseconds; no torch here.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from curate.errors import RecipeError
+from curate.proxy_training.network.shape import ModelShape
+from curate.proxy_training.packing import TokenizedDataset
+from curate.proxy_training.planning.device_costs import DEVICES, Device, cpu_tokens_per_second, memory_bytes
+from curate.proxy_training.planning.expand import LearningRates, runs_by_rung
+from curate.proxy_training.planning.ladder_file import Ladder, Scale
+from curate.proxy_training.planning.rules import RULES
+from curate.proxy_training.planning.simulated_epochs import SimulatedEpochs
+from curate.proxy_training.procedure import Procedure, settle_precision
+from curate.proxy_training.run import Run
+
+CPU_PARAMS_MAX = 2e7
+"""A ladder whose largest model is above this is planned for GPUs unless something else is asked for."""
+FEW_STEPS = 20
+"""Below these a plan warns."""
+COUNTED = {
+    "N": "parameters",
+    "stored": "parameters (all that are stored)",
+    "stored_without_qk_norm": "parameters (all that are stored but the QK-norm's scales)",
+}
+
+
+@dataclass(frozen=True)
+class PlannedBudget:
+    """One branch of a rung."""
+
+    tokens: int
+    """In whole batches."""
+    steps: int
+    """Of the whole training."""
+    decay_steps: int
+    """Of the cool-down (under cosine: all)."""
+    flops: float
+    """6 N D."""
+    flops_exact: float
+    """With attention and the head, without norms."""
+    epochs: Mapping[str, float]
+    """How often each dataset is seen; above 1 it repeats."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A scale as it will be trained; costs are those of one run with all its branches."""
+
+    scale: Scale
+    """As the ladder has it."""
+    shape: ModelShape
+    """The model."""
+    procedure: Procedure
+    """The rules, with what the scale sets for itself."""
+    learning_rate: float
+    """Peak."""
+    batch_sequences: int
+    """Sequences in a step."""
+    batch_tokens: int
+    """Tokens in a step."""
+    warmup_steps: int
+    """Steps of linear warm-up."""
+    budgets: tuple[PlannedBudget, ...]
+    """Rising."""
+    trained_tokens: int
+    """Of trunk and branches together."""
+    memory_bytes: float
+    """Of one device, at the launch's micro batch; within a half or so."""
+    micro_batch_sequences: int
+    """Sequences that one device holds at once, which the memory is for."""
+    device_seconds: Mapping[str, float]
+    """Of one run, by device: time x devices."""
+    notes: tuple[str, ...]
+    """Where ours differs from what the source prints, and what the ladder says of the scale."""
+    rule_differs: Mapping[str, str]
+    """What the scale sets itself, against what the rule would give, by field."""
+    runs: int
+    """Trainings of each dataset: seeds, and other learning rates."""
+    agrees: tuple[tuple[str, str], ...]
+    """Fields that are as the source prints them, with what it prints."""
+
+
+@dataclass(frozen=True)
+class LadderPlan:
+    """The whole ladder."""
+
+    ladder: Ladder
+    """What is planned."""
+    rungs: tuple[Rung, ...]
+    """In the ladder's order."""
+    devices: tuple[Device, ...]
+    """What it is planned for."""
+    datasets: Mapping[str, int | None]
+    """Tokens of each dataset, None where they are not known yet."""
+    workers: int
+    """Processes side by side on CPU cores."""
+    simulated: SimulatedEpochs | None = None
+    """What the runs are cut down by, so that they repeat as a larger training would."""
+
+    @property
+    def runs(self) -> int:
+        """Trainings in all."""
+        return len(self.datasets) * sum(rung.runs for rung in self.rungs)
+
+    def total(self, of_a_run: Mapping[str, float]) -> float:
+        """Sum over all runs of a cost that is given by scale."""
+        return len(self.datasets) * sum(rung.runs * of_a_run[rung.scale.name] for rung in self.rungs)
+
+    def device_seconds(self, device: Device) -> float:
+        """Of all runs, time x devices."""
+        return self.total({rung.scale.name: rung.device_seconds[device.name] for rung in self.rungs})
+
+    def wall_seconds(self, device: Device) -> float:
+        """With the plan's workers on CPU cores; never shorter than the longest run. GPUs: one at a time."""
+        longest = max(rung.device_seconds[device.name] for rung in self.rungs)
+        return max(longest, self.device_seconds(device) / (self.workers if device.name == "cpu" else 1))
+
+    @property
+    def flops(self) -> float:
+        """6 N x trained tokens of all runs, branches included."""
+        return self.total({rung.scale.name: rung.shape.flops_per_token * rung.trained_tokens for rung in self.rungs})
+
+    @property
+    def repeated(self) -> Mapping[str, float]:
+        """Datasets that hold fewer tokens than the longest budget, with their epochs."""
+        found = {
+            name: max(rung.budgets[-1].epochs.get(name, 0.0) for rung in self.rungs)
+            for name, tokens in self.datasets.items()
+            if tokens
+        }
+        return {name: epochs for name, epochs in found.items() if epochs > 1.005}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for --json."""
+        return {
+            "ladder": self.ladder.name,
+            "source": list(sources(self.ladder)),
+            "procedure": self.ladder.procedure.model_dump(mode="json"),
+            "sequence_length": self.ladder.sequence_length,
+            "tokenizer": self.ladder.tokenizer,
+            "datasets": dict(self.datasets),
+            "runs": self.runs,
+            "flops": self.flops,
+            "devices": {
+                device.name: {
+                    **asdict(device),
+                    "device_hours": self.device_seconds(device) / 3600,
+                    "wall_hours": self.wall_seconds(device) / 3600,
+                    "dollars": self.device_seconds(device) / 3600 * device.dollars_per_hour,
+                }
+                for device in self.devices
+            },
+            "scales": [_rung_as_data(rung) for rung in self.rungs],
+        }
+
+
+def plan_ladder(
+    ladder: Ladder,
+    *,
+    datasets: Mapping[str, int | None] | None = None,
+    devices: Sequence[str | Device] | None = None,
+    dollars_per_hour: Mapping[str, float] | None = None,
+    learning_rates: LearningRates | None = None,
+    simulate_epochs: SimulatedEpochs | None = None,
+    workers: int = 2,
+) -> LadderPlan:
+    """What training `ladder` on `datasets` (tokens by name; None where not known) would do and cost.
+
+    Without datasets the plan is for one. `devices` are names of DEVICES or values; without them cores for small
+    ladders, GPUs for large ones. `learning_rates` are those that a study trains besides the tuned one. Raises
+    RecipeError for a device that nobody knows, and for a rung whose budgets are no different steps.
+    """
+    datasets = dict(datasets or {"one dataset": None})
+    settled = tuple(_device(device, dollars_per_hour or {}) for device in devices or _usual_devices(ladder))
+    rungs = tuple(
+        _rung(ladder, scale, datasets, settled, simulate_epochs, runs=runs_by_rung(ladder, learning_rates)[scale.name])
+        for scale in ladder.scales
+    )
+    return LadderPlan(ladder, rungs, settled, datasets, workers, simulate_epochs)
+
+
+def planned_run(ladder: Ladder, scale: Scale) -> Run:
+    """The run of a scale on a dataset that is not there yet: all that does not depend on the data."""
+    precision = settle_precision(ladder.precision, compiled=ladder.compile != "eager")
+    procedure = Procedure(
+        **ladder.procedure.model_dump(),
+        tokenizer=ladder.tokenizer or "",
+        sequence_length=ladder.sequence_length,
+        precision=precision,
+        compile="eager" if ladder.compile == "eager" else "blocks",
+    )
+    nothing = TokenizedDataset("", Path(), 0, 0, 0, ladder.vocab_size, "", "", "")
+    return Run(nothing, scale, 0, procedure, "")
+
+
+def sources(ladder: Ladder) -> tuple[str, ...]:
+    """Citations of a ladder."""
+    return (ladder.source,) if isinstance(ladder.source, str) else ladder.source
+
+
+def agrees(printed: str, value: float) -> bool:
+    """Whether `value` is `printed` to the precision it was printed with: `3.7M` is 3.65 to 3.75 million."""
+    found = re.fullmatch(r"([\d,]*\.?\d*)(?:e([+-]?\d+))?([kMBT]?)", printed)
+    if not found or not found[1]:
+        raise RecipeError(f"{printed!r} is no number as people print it: write 3.7M, 7.8e8 or 411,616,256.")
+    digits, exponent, unit = found[1].replace(",", ""), int(found[2] or 0), found[3]
+    scale = 10.0 ** (exponent + {"": 0, "k": 3, "M": 6, "B": 9, "T": 12}[unit])
+    places = len(digits.partition(".")[2])
+    return abs(value - float(digits) * scale) <= (0.5 * 10.0**-places * scale if unit or exponent or places else 0.5)
+
+
+def _rung(
+    ladder: Ladder,
+    scale: Scale,
+    datasets: Mapping[str, int | None],
+    devices: Sequence[Device],
+    simulated: SimulatedEpochs | None,
+    *,
+    runs: int,
+) -> Rung:
+    run = planned_run(ladder, scale)
+    shape, launch = run.shape, scale.launch
+    unique = {name: _unique(run, name, tokens, simulated) for name, tokens in datasets.items() if tokens}
+    budgets = tuple(_budget(run, tokens, unique) for tokens in scale.budgets_tokens)
+    micro = min(launch.micro_batch_sequences or run.batch_sequences, math.ceil(run.batch_sequences / launch.gpus))
+    notes, same = _against_the_source(run, budgets)
+    run.check_steps()
+    few = None
+    if budgets[0].steps < FEW_STEPS:
+        few = f"its smallest budget is {budgets[0].steps} steps: a warm-up and hardly more; give more tokens"
+    outside = None if scale.learning_rate else RULES[run.procedure.rule].outside(run.size)
+    return Rung(
+        scale=scale,
+        shape=shape,
+        procedure=run.settings,
+        learning_rate=run.learning_rate,
+        batch_sequences=run.batch_sequences,
+        batch_tokens=run.batch_tokens,
+        warmup_steps=run.warmup_steps,
+        budgets=budgets,
+        trained_tokens=run.trained_tokens,
+        memory_bytes=memory_bytes(
+            shape,
+            tokens_at_once=micro * ladder.sequence_length,
+            shards=launch.gpus if launch.strategy == "fsdp" else 1,
+            bf16=run.procedure.precision == "bf16",
+            recompute=launch.checkpoint_activations,
+        ),
+        micro_batch_sequences=micro,
+        device_seconds={device.name: _seconds(run, device) for device in devices},
+        notes=(*notes, *filter(None, (scale.note, few, outside))),
+        rule_differs=_against_the_rule(run, budgets),
+        runs=runs,
+        agrees=same,
+    )
+
+
+def _unique(run: Run, name: str, packed_tokens: int, simulated: SimulatedEpochs | None) -> float:
+    """Tokens of a dataset that the run draws from."""
+    drawn = simulated and simulated.drawn_from(name, packed_tokens, longest_tokens=run.longest_tokens)
+    return drawn or packed_tokens
+
+
+def _budget(run: Run, tokens: int, unique: Mapping[str, float]) -> PlannedBudget:
+    steps, trained = run.steps(tokens), run.tokens(tokens)
+    return PlannedBudget(
+        tokens=trained,
+        steps=steps,
+        decay_steps=steps - run.procedure.decay_start(steps),
+        flops=run.shape.flops_per_token * trained,
+        flops_exact=run.shape.flops_per_token_exact * trained,
+        epochs={name: trained / some for name, some in unique.items()},
+    )
+
+
+def _seconds(run: Run, device: Device) -> float:
+    if device.name == "cpu":
+        return run.trained_tokens / cpu_tokens_per_second(run.shape, precision=run.procedure.precision)
+    flops = run.shape.flops_per_token_exact * run.trained_tokens
+    return flops / (device.peak_flops * device.share(run.shape.params))
+
+
+def _against_the_source(
+    run: Run, budgets: Sequence[PlannedBudget]
+) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Sentences on what differs from what the source prints, and what does not with its printed value."""
+    published = run.scale.published
+    if published is None:
+        return (), ()
+    shape = run.shape
+    pairs: list[tuple[str, str, float]] = []
+    if published.params:
+        pairs.append((COUNTED[published.params_counted], published.params, counted_params(run)))
+    if published.flops_per_token:
+        pairs.append(("FLOPs a token", published.flops_per_token, shape.flops_per_token))
+    if published.batch_tokens:
+        pairs.append(("tokens a batch", published.batch_tokens, run.batch_tokens))
+    # the budget as the ladder file has it: whole batches are ours
+    pairs += [
+        ("tokens", text, tokens) for text, tokens in zip(published.tokens, run.scale.budgets_tokens, strict=False)
+    ]
+    pairs += [
+        ("FLOPs (6 x parameters x tokens)", text, 6.0 * counted_params(run) * tokens)
+        for text, tokens in zip(published.flops, run.scale.budgets_tokens, strict=False)
+    ]
+    pairs += [
+        ("cool-down steps", f"{steps:,}", budget.decay_steps)
+        for steps, budget in zip(published.decay_steps, budgets, strict=False)
+    ]
+    notes = [f"{what}: {text} printed, {_shown(value)} here" for what, text, value in pairs if not agrees(text, value)]
+    return tuple(notes), tuple((what, text) for what, text, value in pairs if agrees(text, value))
+
+
+def counted_params(run: Run) -> int:
+    """Parameters as the source of the run's scale counts them."""
+    shape = run.shape
+    kind = run.scale.published.params_counted if run.scale.published else "N"
+    if kind == "stored_without_qk_norm":
+        return replace(shape, qk_norm="none").params_stored
+    return shape.params_stored if kind == "stored" else shape.params
+
+
+def _against_the_rule(run: Run, budgets: Sequence[PlannedBudget]) -> dict[str, str]:
+    """What the scale sets itself and the rule would set otherwise: `32 (rule 17)` by field."""
+    scale, procedure, found = run.scale, run.procedure, {}
+    if scale.batch_sequences and scale.batch_sequences != (by_rule := procedure.batch_sequences(run.size)):
+        found["batch"] = f"{scale.batch_sequences:,} (rule {by_rule:,})"
+    if scale.learning_rate:
+        by_law = procedure.learning_rate(run.size, batch_tokens=run.batch_tokens)
+        if f"{by_law:.1e}" != f"{scale.learning_rate:.1e}":
+            found["learning rate"] = f"{scale.learning_rate:.1e} (rule {by_law:.1e})"
+    if scale.warmup_steps and scale.warmup_steps != (
+        steps := procedure.warmup_steps(run.size, batch_tokens=run.batch_tokens)
+    ):
+        found["warm-up"] = f"{scale.warmup_steps:,} (rule {steps:,})"
+    if scale.published and scale.published.tokens_per_parameter:
+        steps = round(scale.published.tokens_per_parameter * counted_params(run) / run.batch_tokens)
+        if steps != budgets[-1].steps:
+            found["steps"] = f"{budgets[-1].steps:,} (rule {steps:,})"
+    return found
+
+
+def _usual_devices(ladder: Ladder) -> tuple[str, ...]:
+    largest = max(planned_run(ladder, scale).shape.params for scale in ladder.scales)
+    return ("cpu",) if largest <= CPU_PARAMS_MAX else ("a100", "h100")
+
+
+def _device(device: str | Device, prices: Mapping[str, float]) -> Device:
+    if isinstance(device, str):
+        if device not in DEVICES:
+            raise RecipeError(f"No device is called {device!r}: take {', '.join(DEVICES)}.")
+        device = DEVICES[device]
+    return replace(device, dollars_per_hour=prices.get(device.name, device.dollars_per_hour))
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if value < 1e7 else f"{value:.4g}"
+
+
+def _rung_as_data(rung: Rung) -> dict[str, Any]:
+    shape = rung.shape
+    return {
+        "scale": rung.scale.name,
+        "shape": asdict(shape),
+        "params_blocks": shape.parameters_blocks,
+        "params_norms": shape.parameters_norms,
+        "params_embedding": shape.parameters_embedding,
+        "params": shape.params,
+        "params_stored": shape.params_stored,
+        "flops_per_token": shape.flops_per_token,
+        "flops_per_token_exact": shape.flops_per_token_exact,
+        "seeds": rung.scale.seeds,
+        "runs_of_each_dataset": rung.runs,
+        "learning_rate": rung.learning_rate,
+        "final_learning_rate": rung.procedure.final_learning_rate,
+        "batch_sequences": rung.batch_sequences,
+        "batch_tokens": rung.batch_tokens,
+        "warmup_steps": rung.warmup_steps,
+        "weight_decay": rung.procedure.weight_decay,
+        "z_loss": rung.procedure.z_loss,
+        "schedule": rung.procedure.schedule,
+        "budgets": [asdict(budget) for budget in rung.budgets],
+        "trained_tokens": rung.trained_tokens,
+        "memory_bytes": rung.memory_bytes,
+        "micro_batch_sequences": rung.micro_batch_sequences,
+        "device_seconds": dict(rung.device_seconds),
+        "published": rung.scale.published.model_dump(mode="json") if rung.scale.published else None,
+        "as_published": [{"what": what, "printed": text} for what, text in rung.agrees],
+        "notes": list(rung.notes),
+        "rule_differs": dict(rung.rule_differs),
+    }

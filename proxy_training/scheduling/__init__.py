@@ -1,0 +1,1 @@
+"""Many groups over processes, GPUs and Ray, and how they stand."""
