@@ -208,7 +208,7 @@ def _launch(options: argparse.Namespace) -> int:
         if options.out is None:
             print(f"# {name}\n{text}" if len(made.files) > 1 else text, end="")
         else:
-            options.out.mkdir(parents=True, exist_ok=True)
+            (options.out / name).parent.mkdir(parents=True, exist_ok=True)
             (options.out / name).write_text(text, encoding="utf-8")
             print(options.out / name)
     for difference in made.differences:

@@ -74,7 +74,8 @@ def train_in_processes(
                 if worker.group is None and waiting:
                     worker.group = waiting.pop(0)
                     with suppress(BrokenPipeError):  # it died just now: heard below
-                        worker.pipe.send(worker.group)
+                        with suppress(BrokenPipeError, ConnectionResetError):  # it died: listening says so
+                            worker.pipe.send(worker.group)
                     watcher.started(worker.group)
             busy = [worker for worker in crew if worker.group]
             for pipe in wait([worker.pipe for worker in busy], timeout=POLL_SECONDS):
@@ -117,9 +118,13 @@ def failed_group(group: Group, why: str) -> str:
 def _hire(place: Place, work: "Work") -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, work, place, os.getpid()), name="proxy-training", daemon=True)
+    process = context.Process(target=_work, args=(theirs, place, os.getpid()), name="proxy-training", daemon=True)
     process.start()
     theirs.close()
+    # Through our pipe, not as an argument: starting writes arguments into a pipe whose other end this process holds
+    # open, and would wait for ever for a child that a signal ended before it read them.
+    with suppress(BrokenPipeError, ConnectionResetError):  # it is gone already: whoever listens is told
+        ours.send(work)
     return _Worker(process, ours, place)
 
 
@@ -137,7 +142,7 @@ def _dismiss(crew: Sequence[_Worker]) -> None:
             worker.process.join()
 
 
-def _work(pipe: Connection, work: "Work", place: Place, parent: int) -> None:
+def _work(pipe: Connection, place: Place, parent: int) -> None:
     """Life of a worker: take a group, train it, say how it went, until the pipe closes."""
     stopping = False
 
@@ -158,6 +163,7 @@ def _work(pipe: Connection, work: "Work", place: Place, parent: int) -> None:
     from curate.proxy_training.training.faults import Stopped
 
     with suppress(EOFError, BrokenPipeError, ConnectionResetError), world:  # the parent is gone: so are we
+        work: Work = pipe.recv()
         while not stopping:
             group = pipe.recv()
             try:

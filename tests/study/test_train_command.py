@@ -164,6 +164,11 @@ def test_a_rung_is_launched_elsewhere(capsys: pytest.CaptureFixture[str]) -> Non
     assert "curate train" in script
 
 
+def test_launch_files_lie_where_the_target_wants_them(tmp_path: Path) -> None:
+    assert main(["train", "launch", "dclm", "--rung", "7B-2x", "--for", "dclm", "--out", str(tmp_path / "od")]) == 0
+    assert list((tmp_path / "od" / "training" / "configs").glob("*.json"))
+
+
 def test_ranks_are_known_by_their_starter() -> None:
     assert many_ranks({"WORLD_SIZE": "2"})
     assert many_ranks({"SLURM_STEP_NUM_TASKS": "8"})
