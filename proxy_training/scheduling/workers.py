@@ -73,9 +73,8 @@ def train_in_processes(
             for worker in crew:
                 if worker.group is None and waiting:
                     worker.group = waiting.pop(0)
-                    with suppress(BrokenPipeError):  # it died just now: heard below
-                        with suppress(BrokenPipeError, ConnectionResetError):  # it died: listening says so
-                            worker.pipe.send(worker.group)
+                    with suppress(BrokenPipeError, ConnectionResetError):  # it died just now: heard below
+                        worker.pipe.send(worker.group)
                     watcher.started(worker.group)
             busy = [worker for worker in crew if worker.group]
             for pipe in wait([worker.pipe for worker in busy], timeout=POLL_SECONDS):
