@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads, here and in every child
 
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,13 @@ from curate.proxy_training.run import Run
 from curate.proxy_training.tokens.tokenizer import load_tokenizer, train_tokenizer
 
 TEXT = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "text"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> None:
+    """Other tests may have loaded torch with more: a fork of this process would wait for threads that it has not."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 def sentences(seed: int, documents: int, *, words: int = 60) -> list[str]:
