@@ -21,6 +21,11 @@ def fingerprint(value: Any) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
+def seed_of(value: Any) -> int:
+    """60 bits of the fingerprint: the seed of what is drawn for `value`."""
+    return int(fingerprint(value)[:15], 16)
+
+
 def file_fingerprint(path: Path) -> str:
     """32 hex digits for the bytes of a file, local or remote (of `storage.at`)."""
     digest = hashlib.blake2b(digest_size=16)

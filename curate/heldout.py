@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 from curate.dedup.decontamination import Decontaminate
 from curate.dedup.decontamination_items import BenchmarkError
 from curate.documents import Batch
-from curate.errors import InputError
 from curate.fingerprints import fingerprint
+from curate.proxy_training.tokens.texts import read_texts
 from curate.rounds import MemoryShelf, part_of, row_of, run_in_memory
+from curate.storage import whole
 
 NGRAM = 13
 FOUND = 0.2
@@ -62,7 +63,6 @@ def contamination(
 
 def _step(measured: Mapping[str, Sequence[str]], folder: Path) -> tuple[Decontaminate | None, dict[str, int]]:
     """The step over the sets of which texts can be checked, and how many of each; None if there is none."""
-    folder.mkdir(parents=True, exist_ok=True)
     files = {name: _written(folder, name, texts) for name, texts in measured.items() if texts}
     names = list(files)
     while names:
@@ -88,9 +88,8 @@ def _written(folder: Path, name: str, texts: Sequence[str]) -> Path:
     if not path.exists():
         ids = [str(place) for place in range(len(texts))]
         table = pa.table({"benchmark": [name] * len(texts), "id": ids, "text": list(texts)})
-        fresh = path.with_suffix(".partial")
-        pq.write_table(table, fresh, compression="zstd")
-        fresh.replace(path)
+        with whole(path) as file:
+            pq.write_table(table, file, compression="zstd")
     return path
 
 
@@ -121,10 +120,6 @@ def _only_holding(partial: pa.Table) -> pa.Table:
 
 
 def _batches(path: Path) -> Iterator[Batch]:
-    try:
-        with pq.ParquetFile(path, pre_buffer=False) as file:
-            for batch in file.iter_batches(batch_size=1024, columns=["id", "text"]):
-                columns = [batch.column(name).cast(pa.string()) for name in ("id", "text")]
-                yield Batch(pa.RecordBatch.from_arrays(columns, ["id", "text"]))
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise InputError(f"{path}: cannot be read as Parquet with columns `id` and `text` ({error}).") from None
+    for batch in read_texts(path, ["id", "text"]):
+        columns = [batch.column(name).cast(pa.string()) for name in ("id", "text")]
+        yield Batch(pa.RecordBatch.from_arrays(columns, ["id", "text"]))

@@ -6,7 +6,6 @@ prepare one after another: the first does the work, the others find it done.
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +22,8 @@ from curate.fingerprints import ContentMemory, file_fingerprint, fingerprint, wr
 from curate.progress import Progress
 from curate.proxy_training.packing import TokenizedDataset, open_packed, pack_dataset
 from curate.proxy_training.planning.ladder_file import Ladder
-from curate.proxy_training.scheduling.locks import locked
 from curate.proxy_training.tokens.texts import read_texts
+from curate.proxy_training.training.locks import locked
 from curate.storage import is_remote, redacted
 from curate.study_file import Study
 
@@ -67,7 +66,9 @@ def prepare_study(
             "--work. Its recipes may read and write URLs."
         )
     ladder = study.its_ladder()
-    with _one_at_a_time(work / "preparing.lock", progress):
+    work.mkdir(parents=True, exist_ok=True)
+    waits = "Another process prepares a study in this work folder: waiting for it."
+    with locked(work / "preparing.lock", busy=lambda: progress.note(waits)):
         engine = Engine(work, executor, verify=verify, listener=listener)
         datasets = {name: engine.run(recipe) for name, recipe in study.recipes.items()}
         executor.close()  # training wants the cores and the memory that the curation's workers hold
@@ -86,18 +87,6 @@ def prepare_study(
     return Prepared(ladder, tokenizer, datasets, tokenized, tuple(leaks))
 
 
-@contextmanager
-def _one_at_a_time(lock: Path, progress: Progress) -> Iterator[None]:
-    """Hold `lock`; it falls with the process, however it ends."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-
-    def wait() -> None:
-        progress.note("Another process prepares a study in this work folder: waiting for it.")
-
-    with locked(lock, busy=wait):
-        yield
-
-
 def _tokenizer(
     study: Study, parts: dict[str, list[Path]], prints: dict[str, str], ladder: Ladder, work: Path, progress: Progress
 ) -> Path:
@@ -114,7 +103,6 @@ def _tokenizer(
     identity = fingerprint([sorted(prints.values()), ladder.vocab_size, TOKENIZER_BYTES])
     path = work / "tokenizers" / f"{identity[:16]}.json"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         with progress.task("train tokenizer", total=1) as task:
             fresh = path.with_suffix(".partial")
             train_tokenizer(_mixture(parts, prints), vocab_size=ladder.vocab_size, path=fresh)

@@ -5,7 +5,7 @@ packs, trains the ladder and writes `measurements.parquet`; `run_study` does thi
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.engine.executors import NOBODY, Executor, Listener
+from curate.engine.executors import NOBODY, Executor, Listener, executor_for
 from curate.engine.run import Dataset
 from curate.fingerprints import file_fingerprint, write_json
 from curate.measurements import write_measurements
@@ -104,7 +104,8 @@ def train_study(
     on_ray = ray is not None
     with stop_signals() as stop:
         prepared = on_main(prepare)
-        with _cluster(ray, workers):
+        # with `ray` this process is connected to the cluster while it trains
+        with nullcontext() if ray is None else closing(executor_for(workers, ray)):
             training = on_main(
                 lambda: ready(
                     datasets=prepared.tokenized,
@@ -176,21 +177,6 @@ def run_study(
     page = folder / "report.html"
     write_report(content, page)
     return StudyResult(study, folder, prepared.datasets, prepared.tokenized, measured, verdict, content, page)
-
-
-@contextmanager
-def _cluster(ray: str | None, workers: int) -> Iterator[None]:
-    """Within the block this process is connected to a Ray cluster, if one is asked for."""
-    if ray is None:
-        yield
-        return
-    from curate.engine.executors import executor_for
-
-    executor = executor_for(workers, ray)
-    try:
-        yield
-    finally:
-        executor.close()
 
 
 def _divergences(training: "Ready") -> "Iterator[Check]":

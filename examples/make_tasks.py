@@ -134,7 +134,7 @@ def alice_prompts(rows: list[Row]) -> Iterator[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=REPOSITORY / ".." / "shared" / "data", help="data folder")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "proxy_training" / "tasks")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "proxy_training" / "evaluation" / "tasks")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     rows = pq.read_table(options.shared / "bench" / "benchmarks.parquet").to_pylist()

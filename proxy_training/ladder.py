@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
+from tokenizers import Tokenizer
 
 from curate.errors import InputError, TrainingError
 from curate.progress import Progress
@@ -28,11 +29,13 @@ from curate.proxy_training.planning.simulated_epochs import SimulatedEpochs
 from curate.proxy_training.procedure import Procedure, settle_precision
 from curate.proxy_training.run import Run
 from curate.proxy_training.scheduling.devices import Device, gpus_here, places_for
-from curate.proxy_training.scheduling.grouping import Groups, divergence, is_finished, run_folder, settle_groups
+from curate.proxy_training.scheduling.grouping import Groups, settle_groups
 from curate.proxy_training.scheduling.standing import note_start
 from curate.proxy_training.scheduling.watching import Watcher
 from curate.proxy_training.tokens.tokenizer import load_tokenizer
+from curate.proxy_training.training.logs import whole_lines
 from curate.proxy_training.training.options import TrainingOptions
+from curate.proxy_training.training.run_folders import divergence, is_finished, run_folder
 
 if TYPE_CHECKING:
     from curate.proxy_training.training.world import World
@@ -40,10 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["Ladder", "Ready", "Scale", "load_ladder", "loss_curves", "ready", "train_ladder"]
 
 CURVE_COLUMNS = ("run_id", "dataset", "scale", "seed", "phase", "step", "tokens", "loss", "learning_rate")
-
-
-def _never() -> bool:
-    return False
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Ready:
         on_ray: bool = False,
         part: tuple[int, int] | None = None,
         scales: Sequence[str] = (),
-        stop: Callable[[], bool] = _never,
+        stop: Callable[[], bool] = lambda: False,
         world: "World | None" = None,
     ) -> None:
         """Train what is not finished; with `part` the i-th of n shares alone, with `scales` these rungs alone.
@@ -200,10 +199,10 @@ def ready(
     progress = progress or Progress()
     if not datasets or not heldout:
         raise InputError("A ladder needs at least one dataset and one held-out set.")
-    tokenizer_fingerprint = same_tokenizer(dict(datasets))
-    packed = next(iter(datasets.values()))
-    sets = _load_heldout_sets(heldout, packed, ladder)
-    evaluators = _load_tasks(tasks, packed, ladder, taken=sets, progress=progress)
+    tokenizer_fingerprint = same_tokenizer(datasets)
+    tokenizer = load_tokenizer(next(iter(datasets.values())).tokenizer_path)
+    sets = _load_heldout_sets(heldout, tokenizer, ladder)
+    evaluators = _load_tasks(tasks, tokenizer, ladder, taken=sets, progress=progress)
     on = _settle_device(device, on_ray=on_ray)
     # ranks compile block by block: gradients are reduced between the blocks
     by_block = on == "cuda" or together
@@ -275,11 +274,10 @@ def loss_curves(out: Path, runs: Iterable[Run]) -> pa.Table:
         if not path.exists():
             continue
         of_run = {"run_id": run.fingerprint, "dataset": run.dataset.name, "scale": run.scale.name, "seed": run.seed}
-        for line in path.read_text().splitlines(keepends=True):
-            if line.endswith("}\n"):  # a kill may leave the last line unfinished
-                row = of_run | json.loads(line)
-                for name in CURVE_COLUMNS:
-                    columns[name].append(row[name])
+        for line in whole_lines(path):
+            row = of_run | json.loads(line)
+            for name in CURVE_COLUMNS:
+                columns[name].append(row[name])
     kinds = dict.fromkeys(CURVE_COLUMNS, pa.string()) | dict.fromkeys(("seed", "step", "tokens"), pa.int64())
     kinds |= dict.fromkeys(("loss", "learning_rate"), pa.float64())
     return pa.table(columns, schema=pa.schema(list(kinds.items())))
@@ -299,9 +297,8 @@ def _repeats(runs: Sequence[Run], simulated: SimulatedEpochs | None) -> Iterator
 
 
 def _load_heldout_sets(
-    heldout: Mapping[str, Path | Sequence[Path]], packed: TokenizedDataset, ladder: Ladder
+    heldout: Mapping[str, Path | Sequence[Path]], tokenizer: Tokenizer, ladder: Ladder
 ) -> dict[str, HeldOutSet]:
-    tokenizer = load_tokenizer(packed.tokenizer_path)
     return {
         name: load_heldout(
             name,
@@ -317,13 +314,12 @@ def _load_heldout_sets(
 
 def _load_tasks(
     tasks: Sequence[str | Mapping[str, Any]],
-    packed: TokenizedDataset,
+    tokenizer: Tokenizer,
     ladder: Ladder,
     *,
     taken: Mapping[str, HeldOutSet],
     progress: Progress,
 ) -> dict[str, Evaluator]:
-    tokenizer = load_tokenizer(packed.tokenizer_path)
     found = load_tasks(tasks, tokenizer=tokenizer, sequence_length=ladder.sequence_length)
     if both := sorted(set(found) & set(taken)):
         raise InputError(f"{both[0]!r} names a held-out set and a task; give the held-out set another name.")

@@ -93,7 +93,7 @@ class Block(nn.Module):
             self.key_scale = _weight(members, shape.head_width)
         elif shape.qk_norm == "full":
             self.query_norm = Norm(shape.width, shape, members=members)
-            self.key_norm = Norm(shape.groups * shape.head_width, shape, members=members)
+            self.key_norm = Norm(shape.qkv_widths[1], shape, members=members)
         self.attention_out = Linear(shape.width, shape.width, members=members, bias=shape.bias)
         self.ffn_norm = Norm(shape.width, shape, members=members)
         self.gate_up = Linear(shape.width, 2 * shape.ffn, members=members, bias=shape.bias)
@@ -125,7 +125,7 @@ class Block(nn.Module):
         qkv = self.qkv(x)
         kind = qkv.dtype
         if shape.qk_norm == "full":
-            query, key, value = qkv.split((shape.width, groups * shape.head_width, groups * shape.head_width), -1)
+            query, key, value = qkv.split(shape.qkv_widths, -1)
             qkv = torch.cat((self.query_norm(widened(query)), self.key_norm(widened(key)), widened(value)), -1)
         qkv = qkv.view(-1, length, heads + 2 * groups, shape.head_width).transpose(1, 2)
         qk = widened(qkv[:, : heads + groups])  # (M B, heads + groups, T, d / heads)

@@ -111,7 +111,8 @@ def pack_dataset(
     pieces = cut(parts)
     text_bytes = sum(piece.text_bytes for piece in pieces)
     spool = begin(out, packed_fingerprint, tokenizer)
-    check_disk(spool, name=name, tokens=text_bytes / BYTES_PER_TOKEN, tokenizer=tokenizer)
+    entries = vocabulary_size(load_tokenizer(tokenizer))
+    check_disk(spool, name=name, tokens=text_bytes / BYTES_PER_TOKEN, vocab_size=entries)
     with progress.task(f"tokenise {name}", total=text_bytes, unit="B") as task:
         spooled = spool_texts(
             pieces,
@@ -125,7 +126,14 @@ def pack_dataset(
         raise InputError(
             f"Dataset {name!r} holds no documents in its {len(parts)} part(s); there is nothing to train on."
         )
-    return finish(spooled, name=name, dataset_fingerprint=fingerprint, fingerprint=packed_fingerprint, out=out)
+    return finish(
+        spooled,
+        name=name,
+        dataset_fingerprint=fingerprint,
+        fingerprint=packed_fingerprint,
+        vocab_size=entries,
+        out=out,
+    )
 
 
 def current(out: Path, fingerprint: str, *, name: str) -> TokenizedDataset | None:
@@ -155,10 +163,9 @@ def begin(out: Path, fingerprint: str, tokenizer: Path) -> Path:
     return spool
 
 
-def check_disk(spool: Path, *, name: str, tokens: float, tokenizer: Path) -> None:
+def check_disk(spool: Path, *, name: str, tokens: float, vocab_size: int) -> None:
     """Raise TrainingError if spool and packed file of about so many tokens do not fit on the disk."""
-    itemsize = token_dtype(vocabulary_size(load_tokenizer(tokenizer))).itemsize
-    need = 2 * tokens * itemsize - sum(file.stat().st_size for file in spool.glob("*.bin"))
+    need = 2 * tokens * token_dtype(vocab_size).itemsize - sum(file.stat().st_size for file in spool.glob("*.bin"))
     free = shutil.disk_usage(spool).free
     if need > free:
         raise TrainingError(
@@ -168,10 +175,9 @@ def check_disk(spool: Path, *, name: str, tokens: float, tokenizer: Path) -> Non
 
 
 def finish(
-    spooled: Sequence[Spooled], *, name: str, dataset_fingerprint: str, fingerprint: str, out: Path
+    spooled: Sequence[Spooled], *, name: str, dataset_fingerprint: str, fingerprint: str, vocab_size: int, out: Path
 ) -> TokenizedDataset:
     """Gather the pieces into tokens.bin, remove them, and say what the folder holds."""
-    vocab_size = vocabulary_size(load_tokenizer(out / "tokenizer.json"))
     digest = gather(spooled, out / "tokens.bin", token_dtype(vocab_size))
     facts = {
         "name": name,

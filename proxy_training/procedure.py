@@ -17,9 +17,9 @@ from curate.proxy_training.network.shape import NormKind, QkNorm
 from curate.proxy_training.packing import PACKING
 from curate.proxy_training.planning import schedule as schedules
 from curate.proxy_training.planning.rules import RuleConstants, Size
-from curate.proxy_training.planning.schedule import DecayShape, Schedule, scheduled_learning_rate
+from curate.proxy_training.planning.schedule import DecayShape, Schedule
 
-__all__ = ["METRIC", "Procedure", "Rules", "Size", "Tuned", "scheduled_learning_rate", "settle_precision"]
+__all__ = ["METRIC", "Procedure", "Rules", "Size", "Tuned", "settle_precision"]
 
 ARCHITECTURE = "decoder; RMSNorm before blocks, rotary, SwiGLU; init N(0, 1/columns), outputs depth-scaled; v2"
 METRIC = "bits per byte: float64 nats of text tokens / UTF-8 bytes / ln 2; windows of T inside a document; fp32; v1"
@@ -119,7 +119,7 @@ class Procedure(Rules):
         self, step: int, *, peak: float, warmup_steps: int, decay: tuple[int, int] | None = None
     ) -> float:
         """Learning rate of the step with index `step`; `decay` as in schedule.py, None on the trunk."""
-        return scheduled_learning_rate(
+        return schedules.scheduled_learning_rate(
             step,
             peak=peak,
             warmup_steps=warmup_steps,

@@ -1,12 +1,13 @@
 """A run as a value: dataset x scale x seed x learning-rate factor under a procedure, with all that follows by rule.
 No torch here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
 from curate.errors import RecipeError
-from curate.fingerprints import fingerprint
+from curate.fingerprints import fingerprint, seed_of
 from curate.proxy_training.network.shape import ModelShape
 from curate.proxy_training.packing import TokenizedDataset
 from curate.proxy_training.planning.ladder_file import Scale
@@ -37,9 +38,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        """For people: "0.2M of raw, seed 0", or "0.2M of raw, seed 0, learning rate x 3"."""
-        factor = "" if self.learning_rate_factor == 1 else f", learning rate x {self.learning_rate_factor:.3g}"
-        return f"{self.scale.name} of {self.dataset.name}, seed {self.seed}{factor}"
+        """For people."""
+        return name_of_run(self.scale.name, self.dataset.name, self.seed, self.learning_rate_factor)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -76,15 +76,15 @@ class Run:
 
     @property
     def initialisation_seed(self) -> int:
-        """Seed of the weights: 63 bits of a hash, apart from the order's."""
-        return int(fingerprint(["initialisation", self.seed])[:15], 16)
+        """Seed of the weights: 60 bits of a hash, apart from the order's."""
+        return seed_of(["initialisation", self.seed])
 
     @property
     def order_seed(self) -> int:
         """Seed of the data order: the same for all scales."""
-        return int(fingerprint(["order", self.seed])[:15], 16)
+        return seed_of(["order", self.seed])
 
-    @property
+    @cached_property
     def batch_sequences(self) -> int:
         """Sequences in a step."""
         return self.scale.batch_sequences or self.procedure.batch_sequences(self.size)
@@ -94,13 +94,13 @@ class Run:
         """Tokens in a step."""
         return self.batch_sequences * self.procedure.sequence_length
 
-    @property
+    @cached_property
     def learning_rate(self) -> float:
         """Peak learning rate."""
         rule = self.scale.learning_rate or self.procedure.learning_rate(self.size, batch_tokens=self.batch_tokens)
         return rule * self.learning_rate_factor
 
-    @property
+    @cached_property
     def warmup_steps(self) -> int:
         """Steps of warm-up, shared by all branches."""
         return self.scale.warmup_steps or self.procedure.warmup_steps(self.size, batch_tokens=self.batch_tokens)
@@ -188,3 +188,14 @@ class Run:
             "batch_tokens": self.batch_tokens,
             "warmup_steps": self.warmup_steps,
         }
+
+
+def name_of_run(scale: str, dataset: str, seed: int, learning_rate_factor: float) -> str:
+    """For people: "0.2M of raw, seed 0", or "0.2M of raw, seed 0, learning rate x 3"."""
+    factor = "" if learning_rate_factor == 1 else f", learning rate x {learning_rate_factor:.3g}"
+    return f"{scale} of {dataset}, seed {seed}{factor}"
+
+
+def name_together(runs: Sequence[Run]) -> str:
+    """For people, of runs that train as one: "0.2M of raw, seed 0", or "0.2M x 6"."""
+    return runs[0].name if len(runs) == 1 else f"{runs[0].scale.name} x {len(runs)}"

@@ -27,11 +27,11 @@ from curate.fingerprints import write_json
 from curate.proxy_training.evaluation.evaluators import Evaluator
 from curate.proxy_training.evaluation.points import branch_facts, measured, not_finite
 from curate.proxy_training.run import Run
-from curate.proxy_training.scheduling.grouping import divergence
 from curate.proxy_training.training.checkpoints import CheckpointStore
 from curate.proxy_training.training.faults import Stopped, explained
 from curate.proxy_training.training.logs import Curve, open_sinks
 from curate.proxy_training.training.options import TrainingOptions
+from curate.proxy_training.training.run_folders import divergence
 from curate.proxy_training.training.throughput import peak_flops_per_second
 from curate.proxy_training.training.trainer import Step, Trainer
 from curate.proxy_training.training.training_group import GroupResult, TrainingGroup, Watch, check_alike, diverged

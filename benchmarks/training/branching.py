@@ -10,10 +10,8 @@ training, too: their mean difference is given with its standard error. Cosine at
 """
 
 import argparse
-import json
 import math
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -21,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.training.many import SEQUENCE_LENGTH, Bench
+from benchmarks.training.many import SEQUENCE_LENGTH, Bench, hand_in
 from curate.proxy_training.planning.ladder_file import Scale
 
 SEEDS = (0, 1)
@@ -50,14 +48,8 @@ def main() -> None:
         **summary(rows),
         "rows": rows,
         "cpu_seconds": round(time.process_time()),
-        "load_before": load,
-        "machine": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
     }
-    print(json.dumps(result, indent=1))
-    if chosen.out:
-        chosen.out.write_text(json.dumps(result, indent=1) + "\n")
+    hand_in(result, load, chosen.out)
 
 
 def summary(rows: list[dict]) -> dict:

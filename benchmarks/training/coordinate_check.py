@@ -114,14 +114,14 @@ def bars(checks: dict[str, dict[str, CoordinateCheck]]) -> dict[str, dict]:
 def draw(checks: dict[str, dict[str, CoordinateCheck]], path: Path) -> None:
     """Change of three activations by width and by depth, one line a parametrisation."""
     figure, panels = plt.subplots(2, 3, figsize=(12, 6.5), dpi=100, constrained_layout=True)
-    for row, (axis, field) in enumerate((("width", "width"), ("layers", "layers"))):
+    for row, axis in enumerate(("width", "layers")):
         for panel, name in zip(panels[row], NAMES, strict=True):
             for kind in KINDS:
                 some = [one for one in checks[axis][kind].rows if one.activation == name]
                 slope = checks[axis][kind].slopes()[name]
                 style = "--" if kind == "completep" else "-"
                 panel.plot(
-                    [getattr(one, field) for one in some],
+                    [getattr(one, axis) for one in some],
                     [one.change for one in some],
                     style,
                     marker="o",
@@ -130,9 +130,9 @@ def draw(checks: dict[str, dict[str, CoordinateCheck]], path: Path) -> None:
                 )
             panel.set_xscale("log", base=2)
             panel.set_yscale("log", base=2)
-            panel.set_xlabel("width (channels)" if field == "width" else "depth (blocks)")
+            panel.set_xlabel("width (channels)" if axis == "width" else "depth (blocks)")
             panel.set_ylabel("root mean square of the change")
-            panel.set_title(f"{NAMES[name]}, by {'width' if field == 'width' else 'depth'}", fontsize=10)
+            panel.set_title(f"{NAMES[name]}, by {'width' if axis == 'width' else 'depth'}", fontsize=10)
             panel.grid(alpha=0.3)
             panel.legend(fontsize=8)
     figure.suptitle(f"Change of activations in {STEPS} steps at learning rate {LEARNING_RATE}: flat is right")

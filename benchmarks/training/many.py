@@ -2,11 +2,15 @@
 
 `Bench(folder)` packs a neutral mixture (equal shares of four sources of ../shared/data/text) and three held-out sets.
 `Bench.losses(runs)` trains runs of one shape as one stack and returns the mean bits per byte of each at each of its
-budgets. The loop here is the plain form of the trainer's: float32, eager, no checkpoints, its own AdamW (Loshchilov and
-Hutter 2019) with a learning rate a member; so a change of the trainer changes no stored figure.
+budgets; `hand_in` prints and writes a result with its machine. The loop here is the plain form of the trainer's:
+float32, eager, no checkpoints, its own AdamW (Loshchilov and Hutter 2019) with a learning rate a member; so a change of
+the trainer changes no stored figure.
 """
 
+import json
 import math
+import os
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -165,6 +169,15 @@ class _Stack:
 
     def _tensors(self) -> list[Tensor]:
         return [*self.weights.values(), *self.means.values(), *self.squares.values()]
+
+
+def hand_in(result: dict, load_before: tuple[float, float, float], out: Path | None) -> None:
+    """Print what was found, with the machine that it was found on, and write it to `out`."""
+    machine = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    text = json.dumps({**result, "load_before": load_before, **machine, "torch": torch.__version__}, indent=1)
+    print(text)
+    if out:
+        out.write_text(text + "\n")
 
 
 def _first(texts: list[str], characters: int) -> tuple[list[str], list[str]]:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 OUT = Path(__file__).with_suffix(".json")
 SEED = 0
-TWELVE_M = {"name": "14M", "width": 384, "layers": 7, "heads": 6, "ffn": 1024}
+ABOVE = {"name": "14M", "width": 384, "layers": 7, "heads": 6, "ffn": 1024}
 
 
 @dataclass
@@ -51,7 +51,7 @@ def shapes(vocab_size: int) -> dict:
     ladder = load_ladder("laptop")
     rungs = [scale.model_dump(include={"name", "width", "layers", "heads", "ffn"}) for scale in ladder.scales]
     found = {}
-    for rung in [*rungs, TWELVE_M]:
+    for rung in [*rungs, ABOVE]:
         sizes = {key: rung[key] for key in ("width", "layers", "heads", "ffn")}
         shape = ModelShape(vocab_size=vocab_size, sequence_length=ladder.sequence_length, **sizes)
         found[rung["name"]] = (shape, 8 if shape.parameters_blocks > 2_000_000 else 4)
@@ -67,10 +67,11 @@ def ours(shape, sequences: int, *, members: int | None, mode: str, bf16: bool) -
     from curate.proxy_training.network.optimiser import AdamSettings, TensorRule, make_optimiser
 
     model = Proxy(shape, members=members, bf16=bf16, z_loss=1e-4).initialise(list(range(members or 1)))
+    tokens = drawn(shape, sequences, members)
     seconds = -sum(os.times()[:4])
     compile_model(model, mode)
     if mode != "eager":
-        compile_now(model, drawn(shape, sequences, members).shape)
+        compile_now(model, tokens.shape)
     seconds += sum(os.times()[:4])
     rules = {
         name: TensorRule(weight_decay=model.parametrisation.weight_decay_multiplier(name))
@@ -78,7 +79,6 @@ def ours(shape, sequences: int, *, members: int | None, mode: str, bf16: bool) -
     }
     settings = AdamSettings(beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.05, clip_norm=1.0)
     optimiser = make_optimiser(model, settings, rules, members=members)
-    tokens = drawn(shape, sequences, members)
 
     def step() -> object:
         minimised, nats = model(tokens)
@@ -353,7 +353,6 @@ def train_jobs(pipe, jobs: list[Job], threads: int, options: argparse.Namespace)
     keep_freed_memory()
     torch.set_num_threads(threads)
     rungs = shapes(options.vocab_size)
-    started = time.perf_counter()
     seconds: list[tuple[str, float, float]] = []
     for name, members, steps in jobs:
         shape, sequences = rungs[name]
@@ -363,7 +362,7 @@ def train_jobs(pipe, jobs: list[Job], threads: int, options: argparse.Namespace)
         for _ in range(steps):
             contender.step()
         seconds.append((name, ready - start, time.perf_counter() - ready))
-    pipe.send((seconds, time.perf_counter() - started))
+    pipe.send(seconds)
 
 
 def train_side(
@@ -377,7 +376,7 @@ def train_side(
         process = context.Process(target=train_jobs, args=(other, plan, threads, options))
         process.start()
         team.append((process, mine))
-    found = [pipe.recv()[0] for _, pipe in team]
+    found = [pipe.recv() for _, pipe in team]
     for process, _ in team:
         process.join()
     return found

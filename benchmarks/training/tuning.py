@@ -14,7 +14,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -22,9 +21,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.training.many import Bench
+from benchmarks.training.many import SEQUENCE_LENGTH, Bench, hand_in
 from curate.proxy_training.planning.ladder_file import Scale, load_ladder
-from curate.proxy_training.planning.rules import RULES
+from curate.proxy_training.planning.rules import DEFAULT_RULE, RULES
 from curate.proxy_training.planning.valley import Point, Valley, find_valley
 from curate.proxy_training.run import Run
 
@@ -128,11 +127,11 @@ def main() -> None:
         }
         rows = {name: _transfer(sweeps, name, base, valleys) for name in RULES}
         shipped = {"the largest rung of demo": sweeps.as_shipped(load_ladder("demo").scales[-1])}
-    default = rows["measured"]["transferred"]
+    default = rows[DEFAULT_RULE]["transferred"]
     result = {
         "what": __doc__.split("\n")[0],
         "tokens": TOKENS,
-        "batch_tokens": BATCH_SEQUENCES * 128,
+        "batch_tokens": BATCH_SEQUENCES * SEQUENCE_LENGTH,
         "seeds": SEEDS,
         "base": _facts(base),
         "sweeps_at_x8": {name: _facts(valley) for name, valley in valleys.items()},
@@ -142,14 +141,8 @@ def main() -> None:
         "holds": default["given_up"] <= max(0.01, default["two_sigma"]),
         "best_of_mup_below_best_of_standard": 1 - valleys["mup"].loss / valleys["standard"].loss,
         "cpu_seconds_of_training": round(sweeps.cpu_seconds),
-        "load_before": load,
-        "machine": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
     }
-    print(json.dumps(result, indent=1))
-    if chosen.out:
-        chosen.out.write_text(json.dumps(result, indent=1) + "\n")
+    hand_in(result, load, chosen.out)
 
 
 def _transfer(sweeps: Sweeps, name: str, base: Valley, valleys: dict[str, Valley]) -> dict:

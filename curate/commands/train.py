@@ -64,9 +64,7 @@ def add(commands: Commands) -> None:
         metavar="I/N",
         help="train the I-th of N shares alone (no value: of the Slurm array); N processes and a shared work folder",
     )
-    train.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: GPUs if there are any"
-    )
+    training_words.device_option(train)
     train.add_argument(
         "--log",
         default=None,

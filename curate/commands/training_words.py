@@ -52,9 +52,7 @@ def add(commands: Commands) -> None:
     tune.add_argument("--rungs", type=int, default=2, help="how many of the smallest rungs (default 2)")
     tune.add_argument("--seeds", type=int, default=2, help="runs of each point of a sweep (default 2)")
     tune.add_argument("--rates-only", action="store_true", help="leave the batches as the rule has them")
-    tune.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: GPUs if there are any"
-    )
+    device_option(tune)
     tune.add_argument("--work", type=place, default=Path("curate-work"), help="work folder (default curate-work)")
     tune.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     tune.add_argument("--builtin-only", action="store_true", help=BUILTIN_ONLY)
@@ -98,6 +96,12 @@ def add(commands: Commands) -> None:
     export.add_argument("--budget", type=int, default=None, metavar="TOKENS", help="of the run (default: its longest)")
     export.add_argument("--tokenizer", type=Path, default=None, help="its file, where the work folder has it no more")
     export.set_defaults(command=_export)
+
+
+def device_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: GPUs if there are any"
+    )
 
 
 TARGETS = ("torchrun", "slurm", "megatron", "open_lm", "dclm")

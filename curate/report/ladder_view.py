@@ -66,14 +66,14 @@ def _trainings(plan: LadderPlan, wide: bool) -> Table:
         columns += ["exact", "D/N"]
     table = _table("trainings", *columns, *(_unit(device) for device in plan.devices))
     for rung in plan.rungs:
-        for number, budget in enumerate(rung.budgets):
-            of_scale = _of_scale(rung, wide) if number == 0 else [""] * (7 if wide else 4)
+        of_scale, times = _of_scale(rung, wide), [_time(rung, device) for device in plan.devices]
+        for budget in rung.budgets:
             tokens = count(budget.tokens) if wide else amount(budget.tokens, 4)
             cells = [tokens, count(budget.steps), power_of_ten(budget.flops, 3)]
             if wide:
                 cells += [power_of_ten(budget.flops_exact, 3), compact(budget.tokens / rung.shape.params)]
-            times = [_time(rung, device) if number == 0 else "" for device in plan.devices]
             table.add_row(Text(of_scale[0]), *of_scale[1:], *cells, *times)
+            of_scale, times = [""] * len(of_scale), [""] * len(times)  # said once
     return table
 
 

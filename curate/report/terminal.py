@@ -66,6 +66,11 @@ def one_line(value: object, most: int = 2000) -> str:
     return shortened(visible(str(value)).replace("\n", " ").replace("\t", " "), most)
 
 
+def scale_at(scale: str, learning_rate_factor: float) -> str:
+    """`2M (lr ×0.33)`; the scale alone at the rule's own rate."""
+    return scale if learning_rate_factor == 1 else f"{scale} (lr ×{digits(learning_rate_factor, 2)})"
+
+
 def plain_table(title: Text, *columns: str, left: Sequence[int] = (0,)) -> Table:
     """An empty table; columns not in `left` hold numbers."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
@@ -127,8 +132,7 @@ def _measurements(content: StudyContent) -> Table | None:
             "–" if each is None else digits(each.mean, 5) + (f" ± {digits(each.deviation, 2)}" if each.runs > 1 else "")
             for each in shown
         ]
-        factor = "" if row.learning_rate_factor == 1.0 else f" (lr ×{digits(row.learning_rate_factor, 2)})"
-        scale = plain(f"{row.scale or '–'}{factor}", 24)
+        scale = plain(scale_at(row.scale or "–", row.learning_rate_factor), 24)
         numbers = [amount(row.params), amount(row.tokens), power_of_ten(row.flops, 3), str(runs)]
         table.add_row(plain(row.dataset, 24), scale, *numbers, *values)
     if len(rows) > ROWS_SHOWN:

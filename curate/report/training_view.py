@@ -7,7 +7,7 @@ from rich.text import Text
 
 from curate.proxy_training.scheduling.standing import RunStanding, Standing, State
 from curate.report.numbers import amount, digits, duration
-from curate.report.terminal import one_line, plain, plain_table
+from curate.report.terminal import one_line, plain, plain_table, scale_at
 
 FAILURES_SHOWN = 10
 STYLES = (("done", "green"), ("running", "cyan"), ("failed", "red"), ("waiting", "dim"))
@@ -20,13 +20,12 @@ def standing_screen(standing: Standing) -> RenderableType:
     table = plain_table(title, *columns, left=(0, 1, 2))
     for runs in _by_rung(standing.runs):
         first = runs[0]
-        factor = "" if first.learning_rate_factor == 1 else f" (lr ×{digits(first.learning_rate_factor, 2)})"
         reached = sorted({run.reached_tokens for run in runs})
         losses = [run.loss for run in runs if run.loss is not None]
         speeds = [run.tokens_per_second for run in runs if run.tokens_per_second]
         left = [run.left_seconds for run in runs if run.left_seconds is not None]
         table.add_row(
-            plain(f"{first.scale}{factor}", 24),
+            plain(scale_at(first.scale, first.learning_rate_factor), 24),
             plain(first.dataset, 24),
             _counts(runs),
             f"{amount(reached[0]) if reached[0] else '–'} of {amount(first.budget_tokens)}",

@@ -33,9 +33,10 @@ def main(texts: Path, out: Path) -> None:
         pieces.sort(key=lambda piece: hashlib.blake2b(piece[0].encode()).digest())
         kept, size = [], 0
         for key, text in pieces:
-            if size + len(text.encode()) <= DATASET_BYTES:
+            more = len(text.encode())
+            if size + more <= DATASET_BYTES:
                 kept.append((key, text))
-                size += len(text.encode())
+                size += more
         _write(out / f"{name}.parquet", kept)
         print(f"{name}: {len(kept):,} documents, {size / 1e6:.2f} MB")
     for name, source in HELDOUT.items():

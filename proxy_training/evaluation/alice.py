@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import Tokenizer
 
 from curate.errors import InputError
-from curate.fingerprints import fingerprint
+from curate.fingerprints import fingerprint, seed_of
 from curate.proxy_training.evaluation.evaluators import MetricRow
 from curate.proxy_training.evaluation.generation import generate
 from curate.proxy_training.evaluation.likelihood import Continuations, continuations, encode_pairs, likelihoods
@@ -154,8 +154,7 @@ class VariationSpread:
 
     def _by_sampling(self, model: "Proxy") -> np.ndarray:
         seeds = [
-            int(fingerprint([self.spec.seed, one.template, one.variation, trial])[:15], 16)
-            for trial, one in enumerate(self.problems)
+            seed_of([self.spec.seed, one.template, one.variation, trial]) for trial, one in enumerate(self.problems)
         ]
         made = generate(
             model,
@@ -192,9 +191,8 @@ def _rate(metric: str, points: np.ndarray, chance: float | None) -> MetricRow:
 
 def _spread(metric: str, of_variations: Sequence[np.ndarray], *, seed: int) -> MetricRow:
     """Standard deviation of the rates, with the bootstrap's error over trials where a variation has several."""
-    counted = [points for points in of_variations if len(points) > 1]
     error = None
-    if len(counted) == len(of_variations):
+    if all(len(points) > 1 for points in of_variations):
         chance = np.random.default_rng(seed)
         again = [chance.choice(points, (BOOTSTRAPS, len(points))) for points in of_variations]
         error = float(np.std(_excess_deviation(again)))
@@ -246,7 +244,7 @@ def _own(spec: AliceSpec) -> Iterator[Problem]:
     """Our templates in all variations, each trial with a name of its own as long as names last."""
     written = _templates()
     for template, row in written["templates"].items():
-        chance = np.random.default_rng(int(fingerprint([spec.seed, template])[:15], 16))
+        chance = np.random.default_rng(seed_of([spec.seed, template]))
         names = np.concatenate([chance.permutation(written["names"]) for _ in range(spec.trials)])[: spec.trials]
         for numbers in written["variations"]:
             first, second = (

@@ -20,6 +20,7 @@ from curate.proxy_training.model import Proxy
 from curate.proxy_training.network.parametrisation import Parametrisation
 from curate.proxy_training.planning.ladder_file import Scale
 from curate.proxy_training.procedure import Procedure
+from curate.proxy_training.run import name_of_run
 from curate.proxy_training.tokens.tokenizer import end_of_text, load_tokenizer, tokenizer_fingerprint
 
 MOST_NAMED = 8
@@ -102,8 +103,7 @@ def find_run(folder: Path, named: str | None = None) -> Path:
 def run_name(facts: dict[str, Any]) -> str:
     """`Run.name`, of what `run.json` holds."""
     factor = facts.get("learning_rate_factor", 1)
-    rate = "" if factor == 1 else f", learning rate x {factor:.3g}"
-    return f"{facts['scale']['name']} of {facts['dataset']}, seed {facts['seed']}{rate}"
+    return name_of_run(facts["scale"]["name"], facts["dataset"], facts["seed"], factor)
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ except ImportError as error:
 from tokenizers import Tokenizer
 
 from curate.errors import InputError
-from curate.fingerprints import fingerprint
+from curate.fingerprints import fingerprint, seed_of
 from curate.proxy_training.evaluation.generation import generate
 from curate.proxy_training.evaluation.likelihood import Pair, at_border, continuations, encode_pairs, likelihoods
 from curate.proxy_training.model import Proxy
@@ -150,7 +150,7 @@ class ProxyLM(TemplateLM):
             seeds = []
             for text in texts:
                 before[text] = before.get(text, 0) + 1
-                seeds.append(int(fingerprint([self._seed, text, before[text]])[:15], 16))
+                seeds.append(seed_of([self._seed, text, before[text]]))
             begin = [self._end] if self._begin else []
             tokens = generate(
                 self.model,

@@ -16,7 +16,7 @@ import pyarrow as pa
 from curate.measurements import SCHEMA
 from curate.proxy_training.planning.rules import RULES
 from curate.proxy_training.run import FLOPS_CONVENTION, Run
-from curate.proxy_training.scheduling.grouping import run_folder
+from curate.proxy_training.training.run_folders import run_folder
 
 ORDER = ("dataset", "params", "scale", "seed", "tokens", "metric")
 

@@ -1,9 +1,8 @@
 """Causal attention by explicit scores, for short sequences in bfloat16 on a CPU.
 
 torch's fused kernel for CPUs multiplies bfloat16 at a tenth of the processor's rate in its backward pass. Scores that
-are written out by compiled kernels, in blocks of queries that read only the keys before them, are 1.7 to 2 x as fast at
-256 positions (benchmarks/training/speed.json); their memory grows with the square of the length, so long sequences
-keep the fused kernel.
+are written out by compiled kernels, in blocks of queries that read only the keys before them, are faster where
+sequences are short; their memory grows with the square of the length, so long ones keep the fused kernel.
 """
 
 import torch

@@ -1,11 +1,11 @@
 """What of a model is compiled, where the kernels are kept, and whether this machine can.
 
-`eager` compiles nothing; `blocks` each transformer block and the loss over a chunk of tokens (one graph for all blocks
-of a shape); `whole` the way from tokens to the head's input as one graph, and the loss. Compiled kernels round
-differently from eager ones, so the choice is a field of the procedure. Kernels lie in a cache on disk that all
-processes share: compiling costs 55 to 95 s of CPU a shape when new (`blocks` 20 to 50), 3 to 7 s afterwards. On a CPU
-`whole` trains 1.05 x as fast as `blocks` with 2 layers and 1.19 x with 4, more than it costs from the second dataset
-of a laptop ladder on, so `auto` takes it.
+`eager` compiles nothing; `blocks` each transformer block (one graph for all blocks of a shape); `whole` the way from
+tokens to the head's input as one graph; both the loss over a chunk of tokens, where cross_entropy.py has no kernel of
+its own. Compiled kernels round differently from eager ones, so the choice is a field of the procedure. Kernels lie in a
+cache on disk that all processes share: compiling costs 55 to 95 s of CPU a shape when new (`blocks` 20 to 50), 3 to 7 s
+afterwards. On a CPU `whole` trains 1.05 x as fast as `blocks` with 2 layers and 1.19 x with 4, more than it costs from
+the second dataset of a laptop ladder on, so `auto` takes it.
 """
 
 import os
@@ -26,7 +26,7 @@ UNFINISHED_MAX = 50  # a kill leaves one or two for each compiler that ran
 
 
 def settle_compile(
-    wanted: str, *, ladder: str = "", device: str = "cpu", note: Callable[[str], None] | None = None
+    wanted: CompileMode | Literal["auto"], *, ladder: str, device: str, note: Callable[[str], None]
 ) -> CompileMode:
     """What `auto` means here: `whole` on a CPU, `blocks` elsewhere (deep models), `eager` with a note where
     torch.compile fails. Raises TrainingError when it fails and `wanted` names a way of compiling."""
@@ -39,11 +39,10 @@ def settle_compile(
             "install a C++ compiler and Python's headers, or say `compile: auto`."
         )
     if problem:
-        if note:
-            note(f"torch.compile fails here ({problem}): training runs eagerly, 2 to 3 x slower.")
+        note(f"torch.compile fails here ({problem}): training runs eagerly, 2 to 3 x slower.")
         return "eager"
-    if wanted in ("blocks", "whole"):
-        return "blocks" if wanted == "blocks" else "whole"
+    if wanted != "auto":
+        return wanted
     return "whole" if device == "cpu" else "blocks"
 
 
@@ -98,10 +97,10 @@ def compile_now(model: "Proxy", example: Sequence[int]) -> None:
         )
 
 
-def keep_kernels(folder: Path | None = None) -> Path:
-    """Let all processes share compiled kernels under `folder` (default: TORCHINDUCTOR_CACHE_DIR, else the user's
-    cache), and return it; call it before torch compiles."""
-    folder = folder or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "curate" / "kernels"
+def keep_kernels() -> Path:
+    """Let all processes share compiled kernels in TORCHINDUCTOR_CACHE_DIR, else the user's cache, and return the
+    folder; call it before torch compiles."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "curate" / "kernels"
     return Path(os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder)))
 
 

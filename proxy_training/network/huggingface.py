@@ -42,12 +42,12 @@ def export_to_hugging_face(model: Proxy, folder: Path, tokenizer: Tokenizer | No
         raise RecipeError(f"A stack of {model.members} models cannot be exported; export `stack.member(i)`.")
     plain = without_layer_norm(without_multipliers(model))
     kind = architecture(plain.shape)
-    config = _config(kind, plain.shape, tokenizer)
+    end = None if tokenizer is None else end_of_text(tokenizer)
+    config = _config(kind, plain.shape, end)
     with torch.random.fork_rng(devices=()):  # its initialisation draws numbers that a training must not miss
         exported = getattr(transformers, CLASSES[kind])(config)
     exported.load_state_dict(_to_names(kind, plain), strict=True)
     folder.mkdir(parents=True, exist_ok=True)
-    end = None if tokenizer is None else end_of_text(tokenizer)
     exported.generation_config = transformers.GenerationConfig(bos_token_id=end, eos_token_id=end, pad_token_id=end)
     exported.save_pretrained(folder)
     if tokenizer is not None:
@@ -155,10 +155,10 @@ def without_layer_norm(model: Proxy) -> Proxy:
             "A model with LayerNorm after attention and SwiGLU is not exported: no weight can be rid of the mean that "
             "its last norm takes. Put norms before them, or take RMSNorm."
         )
-    heads = (shape.heads + shape.groups) * shape.head_width
-    key_width = shape.groups * shape.head_width
-    widths = {"none": [], "per_head": [shape.head_width] * (shape.heads + shape.groups)}.get(
-        str(shape.qk_norm), [shape.width, key_width]
+    queries_and_keys = shape.qkv_widths[:2]
+    heads = sum(queries_and_keys)
+    widths = {"none": (), "per_head": (shape.head_width,) * (shape.heads + shape.groups)}.get(
+        str(shape.qk_norm), queries_and_keys
     )
 
     def fold(name: str, weight: Tensor) -> Tensor:
@@ -184,9 +184,8 @@ def _changed(model: Proxy, shape: ModelShape, change: Callable[[str, Tensor], Te
     return changed.train(model.training)
 
 
-def _config(kind: str, shape: ModelShape, tokenizer: Tokenizer | None) -> Any:
-    """The configuration of transformers for `shape`."""
-    end = None if tokenizer is None else end_of_text(tokenizer)
+def _config(kind: str, shape: ModelShape, end: int | None) -> Any:
+    """The configuration of transformers for `shape`; `end` is the token of end-of-text, if one is known."""
     facts: dict[str, Any] = {
         "vocab_size": shape.vocab_size,
         "hidden_size": shape.width,
@@ -279,13 +278,12 @@ def _to_names(kind: str, model: Proxy) -> dict[str, Tensor]:
         "lm_head.weight": head,
     }
     attention_norm, ffn_norm = _norm_names(kind)
-    split = (shape.width, shape.groups * shape.head_width, shape.groups * shape.head_width)
     for layer in range(shape.layers):
         ours, block = f"blocks.{layer}.", f"model.layers.{layer}."
         theirs[f"{block}{attention_norm}.weight"] = weights[f"{ours}attention_norm.weight"]
         theirs[f"{block}{ffn_norm}.weight"] = weights[f"{ours}ffn_norm.weight"]
         for which in ("weight", "bias") if shape.bias else ("weight",):
-            for name, part in zip("qkv", weights[f"{ours}qkv.{which}"].split(split), strict=True):
+            for name, part in zip("qkv", weights[f"{ours}qkv.{which}"].split(shape.qkv_widths), strict=True):
                 theirs[f"{block}self_attn.{name}_proj.{which}"] = part
             theirs[f"{block}self_attn.o_proj.{which}"] = weights[f"{ours}attention_out.{which}"]
             if kind != "olmoe":

@@ -72,9 +72,15 @@ class ModelShape:
         return self.heads if self.kv_heads is None else self.kv_heads
 
     @property
+    def qkv_widths(self) -> tuple[int, int, int]:
+        """Channels of queries, of keys, of values."""
+        of_keys = self.groups * self.head_width
+        return self.width, of_keys, of_keys
+
+    @property
     def qkv_width(self) -> int:
         """Channels of queries, keys and values together."""
-        return (self.heads + 2 * self.groups) * self.head_width
+        return sum(self.qkv_widths)
 
     @property
     def parameters_matrices(self) -> int:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from curate.proxy_training.packing import TokenizedDataset
-from curate.proxy_training.planning.ladder_file import MOST_SEEDS, Ladder, Scale
+from curate.proxy_training.planning.ladder_file import MOST_SEEDS, Ladder
 from curate.proxy_training.procedure import Procedure
 from curate.proxy_training.run import Run
 
@@ -54,7 +54,7 @@ def with_seeds(ladder: Ladder, seeds: int | Mapping[str, int]) -> Ladder:
     """
     if isinstance(seeds, int):
         return ladder.with_seeds(seeds)
-    names = [scale.name for scale in _by_size(ladder)]
+    names = [scale.name for scale in ladder.by_size()]
     wanted = {scale.name: scale.seeds for scale in ladder.scales}
     wanted |= dict.fromkeys(names[:SMALL_RUNGS], seeds[SMALL]) if SMALL in seeds else {}
     wanted |= {names[-1]: seeds[TOP]} if TOP in seeds else {}
@@ -69,7 +69,7 @@ def with_seeds(ladder: Ladder, seeds: int | Mapping[str, int]) -> Ladder:
 
 def rungs_of(ladder: Ladder, rates: LearningRates) -> tuple[str, ...]:
     """Names of the rungs that are trained at other learning rates. Raises ValueError for a name that is none."""
-    names = [scale.name for scale in _by_size(ladder)]
+    names = [scale.name for scale in ladder.by_size()]
     if isinstance(rates.on, int):
         return tuple(names[: rates.on])
     for name in rates.on:
@@ -116,8 +116,3 @@ def runs_of(
             run.check_steps()
         runs += of_rung
     return runs
-
-
-def _by_size(ladder: Ladder) -> list[Scale]:
-    """Rungs from small to large by what a step costs: layers x width x (width + ffn)."""
-    return sorted(ladder.scales, key=lambda scale: scale.layers * scale.width * (4 * scale.width + 3 * scale.ffn))

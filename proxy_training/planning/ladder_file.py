@@ -249,6 +249,10 @@ class Ladder(BaseModel):
         object.__setattr__(self, "scales", tuple(scale.with_tokens(self.procedure, **sizes) for scale in padded))
         return self
 
+    def by_size(self) -> list[Scale]:
+        """Scales from small to large by what a step costs: layers x width x (width + ffn)."""
+        return sorted(self.scales, key=lambda scale: scale.layers * scale.width * (4 * scale.width + 3 * scale.ffn))
+
     def scale(self, name: str) -> Scale:
         """The scale of that name; raises RecipeError listing those that there are."""
         for scale in self.scales:

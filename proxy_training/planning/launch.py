@@ -23,8 +23,6 @@ SECONDS_BEFORE_LIMIT = 180
 class Export:
     """What to run, and what it will not do."""
 
-    target: str
-    """One of TARGETS."""
     files: Mapping[str, str]
     """Text by file name."""
     differences: tuple[str, ...]
@@ -58,7 +56,7 @@ def export(
         )
     job = Job(ladder, found, planned_run(ladder, found), budget, seed, runs, study, work)
     files, differences = TARGETS[target](job)
-    return Export(target, files, (*_of_all(job, target), *differences))
+    return Export(files, (*_of_all(job, target), *differences))
 
 
 def _of_all(job: Job, target: str) -> list[str]:

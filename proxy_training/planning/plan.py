@@ -182,9 +182,9 @@ def plan_ladder(
     """
     datasets = dict(datasets or {"one dataset": None})
     settled = tuple(_device(device, dollars_per_hour or {}) for device in devices or _usual_devices(ladder))
+    runs = runs_by_rung(ladder, learning_rates)
     rungs = tuple(
-        _rung(ladder, scale, datasets, settled, simulate_epochs, runs=runs_by_rung(ladder, learning_rates)[scale.name])
-        for scale in ladder.scales
+        _rung(ladder, scale, datasets, settled, simulate_epochs, runs=runs[scale.name]) for scale in ladder.scales
     )
     return LadderPlan(ladder, rungs, settled, datasets, workers, simulate_epochs)
 

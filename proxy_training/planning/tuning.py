@@ -29,8 +29,8 @@ from curate.proxy_training.planning.rules import Size
 from curate.proxy_training.planning.valley import Point, Valley, find_valley
 from curate.proxy_training.procedure import Procedure, Rules, Tuned
 from curate.proxy_training.run import Run
-from curate.proxy_training.scheduling.grouping import run_folder
 from curate.proxy_training.tokens.mixture import neutral_mixture
+from curate.proxy_training.training.run_folders import run_folder
 
 STEP = 2.0
 """Between two rates, and between two batches."""
@@ -161,7 +161,7 @@ def tune_ladder(
     trains runs whose held-out sets have the fingerprint `evaluation`. Trainings that `train` remembers are not done
     again. Raises TrainingError where a rung diverges at all rates.
     """
-    scales = sorted(ladder.scales, key=lambda one: one.width * one.layers * (4 * one.width + 3 * one.ffn))[:rungs]
+    scales = ladder.by_size()[:rungs]
     for one in scales:
         if one.learning_rate or one.batch_sequences:
             raise RecipeError(
@@ -242,21 +242,11 @@ def sweep(run: Run, losses: Callable[[Sequence[Run]], list[Point]], *, seeds: in
     batch_tokens = batch * run.procedure.sequence_length
     warmup = run.scale.warmup_steps or run.procedure.warmup_steps(run.size, batch_tokens=batch_tokens)
 
+    own = {"batch_sequences": batch, "budgets_tokens": run.scale.budgets_tokens[-1:], "warmup_steps": warmup}
+
     def trained(rates: Sequence[float]) -> list[Point]:
-        own = {"batch_sequences": batch, "budgets_tokens": run.scale.budgets_tokens[-1:], "warmup_steps": warmup}
-        return losses(
-            [
-                Run(
-                    dataset=run.dataset,
-                    scale=run.scale.model_copy(update={**own, "learning_rate": one}),
-                    seed=seed,
-                    procedure=run.procedure,
-                    evaluation=run.evaluation,
-                )
-                for one in rates
-                for seed in range(seeds)
-            ]
-        )
+        scales = [run.scale.model_copy(update={**own, "learning_rate": one}) for one in rates]
+        return losses([replace(run, scale=scale, seed=seed) for scale in scales for seed in range(seeds)])
 
     points = trained([rate * STEP**power for power in (-2, -1, 0, 1, 2)])
     for _ in range(WIDENINGS):
@@ -292,7 +282,8 @@ def fit_constants(rules: Rules, rungs: Sequence[Rung]) -> dict[str, float]:
     laws = np.array([unbounded.learning_rate(rung.size, batch_tokens=rung.batch) for rung in rungs])
     order = np.argsort(-laws)
     found = np.log([rungs[i].valley.learning_rate for i in order])
-    off = found - np.log(laws[order])
+    logs = np.log(laws[order])
+    off = found - logs
     sizes = np.log([unbounded.model_params(rungs[i].size) / rules.base_params for i in order])
     weights = np.array([max(SURE, min(math.log(STEP), rungs[i].valley.log_error)) ** -2.0 for i in order])
     candidates = []
@@ -303,14 +294,13 @@ def fit_constants(rules: Rules, rungs: Sequence[Rung]) -> dict[str, float]:
             slope = min(slope, -rules.learning_rate_exponent)  # rates never rise with N
             base = float(np.average(off[free] - slope * sizes[free], weights=weights[free]))
             highest = float(np.average(found[:bound], weights=weights[:bound])) if bound else math.inf
-            misfit = np.minimum(highest, np.log(laws[order]) + base + slope * sizes) - found
+            misfit = np.minimum(highest, logs + base + slope * sizes) - found
             candidates.append((float(weights @ misfit**2) + 4 * (bool(bound) + bends), bound, base, slope, highest))
     _, bound, base, slope, highest = min(candidates)
     changed["base_learning_rate"] = _rounded(rules.base_learning_rate * math.exp(base))
-    changed["learning_rate_exponent"] = (
-        round(rules.learning_rate_exponent + slope, 3) if slope else (rules.learning_rate_exponent)
-    )
-    reached = _rounded(math.exp(float(max(np.log(laws[order]) + base + slope * sizes))))
+    if slope:
+        changed["learning_rate_exponent"] = round(rules.learning_rate_exponent + slope, 3)
+    reached = _rounded(math.exp(float(max(logs + base + slope * sizes))))
     changed["learning_rate_max"] = _rounded(math.exp(highest)) if bound else max(rules.learning_rate_max, reached)
     return {name: value for name, value in changed.items() if value != getattr(rules, name)}
 

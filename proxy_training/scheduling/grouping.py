@@ -24,8 +24,9 @@ from curate.proxy_training.packing import TokenizedDataset, open_packed
 from curate.proxy_training.planning.device_costs import cpu_tokens_per_second
 from curate.proxy_training.planning.ladder_file import Scale
 from curate.proxy_training.procedure import Procedure
-from curate.proxy_training.run import Run
-from curate.proxy_training.scheduling.locks import is_held, locked
+from curate.proxy_training.run import Run, name_together
+from curate.proxy_training.training.locks import is_held, locked
+from curate.proxy_training.training.run_folders import divergence, is_finished, run_folder
 from curate.proxy_training.training.stacking import members_for
 
 
@@ -43,8 +44,7 @@ class Group:
     @property
     def name(self) -> str:
         """For people: "0.2M of raw, seed 0", or "0.2M x 6"."""
-        first = self.runs[0]
-        return first.name if len(self.runs) == 1 else f"{first.scale.name} x {len(self.runs)}"
+        return name_together(self.runs)
 
     @property
     def kind(self) -> str:
@@ -94,26 +94,6 @@ class Groups:
 def estimated_seconds(run: Run) -> float:
     """Of one run alone on one core; a guess that scheduling starts from (time_left.py learns the truth)."""
     return run.trained_tokens / cpu_tokens_per_second(run.shape, precision=run.procedure.precision)
-
-
-def run_folder(out: Path, run_id: str) -> Path:
-    """Where a run's results lie."""
-    return out / "runs" / run_id
-
-
-def is_finished(out: Path, run_id: str) -> bool:
-    """Whether a run has come to its end: it has its result, or it diverged."""
-    folder = run_folder(out, run_id)
-    return (folder / "result.json").exists() or divergence(folder) is not None
-
-
-def divergence(folder: Path) -> str | None:
-    """The sentence on a run that diverged in `folder`, if one did: a finding, which no other try would change."""
-    try:
-        record = json.loads((folder / "failed.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return record["error"] if isinstance(record, dict) and record.get("diverged") else None
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import CurateError, TrainingError
-from curate.proxy_training.scheduling.devices import GPU_FILLED, MOST_ON_A_GPU, Device, Place, memory_bytes
+from curate.proxy_training.scheduling.devices import Device, Place, memory_bytes, sharing
 from curate.proxy_training.scheduling.grouping import Group
 from curate.proxy_training.scheduling.watching import Watcher
 from curate.proxy_training.scheduling.workers import PATIENCE_SECONDS, failed_group, settle_in
@@ -61,7 +61,7 @@ def train_on_ray(
 
     def send(flight: _Flight) -> None:
         _stop_file(flight.group, work.out).unlink(missing_ok=True)
-        share = gpu_share(flight.group) if gpus else 0.0
+        share = 1 / sharing(memory_bytes(flight.group), GPU_BYTES) if gpus else 0.0
         options = task.options(num_cpus=1, num_gpus=share, max_retries=0, name=flight.group.name)
         flights[options.remote(flight.group, shared, share > 0)] = flight
         watch.started(flight.group)
@@ -89,11 +89,6 @@ def cluster_gpus() -> float:
     if not ray.is_initialized():
         raise TrainingError("This process is not connected to a Ray cluster.")
     return float(ray.cluster_resources().get("GPU", 0.0))
-
-
-def gpu_share(group: Group, gpu_bytes: int = GPU_BYTES) -> float:
-    """The part of a GPU that a group asks for: 1/8, 1/7, ... or a whole one."""
-    return 1 / max(1, min(MOST_ON_A_GPU, int(GPU_FILLED * gpu_bytes / memory_bytes(group))))
 
 
 def _landed(

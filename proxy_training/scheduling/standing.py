@@ -15,9 +15,9 @@ from curate.errors import InputError, MismatchError
 from curate.fingerprints import write_json
 from curate.proxy_training.run import Run
 from curate.proxy_training.scheduling.beats import Beat, read_beat
-from curate.proxy_training.scheduling.grouping import divergence, run_folder
-from curate.proxy_training.scheduling.locks import locked
 from curate.proxy_training.scheduling.time_left import TimeLeft
+from curate.proxy_training.training.locks import locked
+from curate.proxy_training.training.run_folders import divergence, run_folder
 
 State = Literal["done", "running", "failed", "waiting"]
 TAIL_BYTES = 2048
@@ -135,13 +135,14 @@ def standing(out: Path, *, now: float | None = None) -> Standing:
     groups = [group for group in _groups(out) if wanted & set(group.record["runs"])]
     running = [group for group in groups if not group.done and group.beat and group.beat.is_fresh(now)]
     left = _time_left(groups, running)
+    left_of = {group.folder.name: left.alone(group.folder.name) for group in running}
     by_run = {run_id: group for group in groups for run_id in group.record["runs"] if run_id in wanted}
     runs = [
-        _run_standing(out, run_id, group, running=group in running, left=left.alone(group.folder.name))
+        _run_standing(out, run_id, group, left_seconds=left_of.get(group.folder.name))
         for run_id, group in by_run.items()
     ]
     runs += [_finished(out, run_id) for run_id in sorted(wanted - set(by_run)) if _result(out, run_id).exists()]
-    whole = left.left([group.folder.name for group in running]) if running else None
+    whole = left.left(list(left_of)) if running else None
     return Standing(started["ladder"], tuple(runs), whole)
 
 
@@ -170,18 +171,19 @@ def _time_left(groups: Sequence[_Group], running: Sequence[_Group]) -> TimeLeft:
     return left
 
 
-def _run_standing(out: Path, run_id: str, group: _Group, *, running: bool, left: float) -> RunStanding:
+def _run_standing(out: Path, run_id: str, group: _Group, *, left_seconds: float | None) -> RunStanding:
+    """A run of a recorded group; `left_seconds` of the group while it runs."""
     facts, folder = group.record["runs"][run_id], run_folder(out, run_id)
     failed = folder / "failed.json"
     state: State = "waiting"
     if (folder / "result.json").exists():
         state = "done"
-    elif divergence(folder) or (failed.exists() and (group.done or not running)):
+    elif divergence(folder) or (failed.exists() and left_seconds is None):
         state = "failed"
-    elif running:
+    elif left_seconds is not None:
         state = "running"
     points = [int(path.stem) for path in folder.glob("points/*.json")]
-    runs_now = state == "running" and group.beat is not None
+    beat = group.beat if state == "running" else None
     return RunStanding(
         run_id=run_id,
         scale=facts["scale"]["name"],
@@ -193,8 +195,8 @@ def _run_standing(out: Path, run_id: str, group: _Group, *, running: bool, left:
         budget_tokens=facts["budgets"][-1],
         reached_tokens=max(points, default=0),
         loss=_last_loss(folder / "curve.jsonl"),
-        tokens_per_second=group.beat.tokens_per_second / len(group.record["runs"]) if runs_now and group.beat else None,
-        left_seconds=left if runs_now else None,
+        tokens_per_second=beat.tokens_per_second / len(group.record["runs"]) if beat else None,
+        left_seconds=left_seconds if beat else None,
         error=json.loads(failed.read_text()).get("error") if state == "failed" else None,
     )
 

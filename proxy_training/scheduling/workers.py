@@ -25,6 +25,7 @@ from curate.errors import CurateError, TrainingError
 from curate.proxy_training.scheduling.devices import Place
 from curate.proxy_training.scheduling.grouping import Group
 from curate.proxy_training.scheduling.watching import Watcher
+from curate.proxy_training.training.faults import Stopped
 
 if TYPE_CHECKING:
     from curate.proxy_training.scheduling.one_group import Work
@@ -51,7 +52,7 @@ def train_in_processes(
     *,
     places: Sequence[Place],
     watcher: Watcher,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool],
 ) -> list[str]:
     """Train `groups` in order, a process at each of `places`; returns a sentence for each group that failed.
 
@@ -63,8 +64,6 @@ def train_in_processes(
     try:
         while waiting or any(worker.group for worker in crew):
             if stop():
-                from curate.proxy_training.training.faults import Stopped
-
                 raise Stopped("The ladder was stopped; the same command goes on where it was.")
             crew = [worker for worker in crew if worker.group or worker.process.is_alive()]
             while len(crew) < min(len(places), len(waiting) + sum(worker.group is not None for worker in crew)):
@@ -159,7 +158,6 @@ def _work(pipe: Connection, place: Place, parent: int) -> None:
     world = settle_in(place)
 
     from curate.proxy_training.scheduling.one_group import train_recorded
-    from curate.proxy_training.training.faults import Stopped
 
     with suppress(EOFError, BrokenPipeError, ConnectionResetError), world:  # the parent is gone: so are we
         work: Work = pipe.recv()

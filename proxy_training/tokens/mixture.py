@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from curate.fingerprints import fingerprint
 from curate.proxy_training.packing import TokenizedDataset, begin, check_disk, current, finish, same_tokenizer
-from curate.proxy_training.tokens.spool import Spooled, SpoolWriter, open_spooled, token_dtype
+from curate.proxy_training.tokens.spool import Spooled, SpoolWriter, open_written, token_dtype
 from curate.proxy_training.tokens.tokenizer import end_of_text, load_tokenizer, vocabulary_size
 
 DOCUMENTS_AT_ONCE = 4096
@@ -33,10 +33,11 @@ def neutral_mixture(datasets: Mapping[str, TokenizedDataset], *, tokens: int, ou
     if (found := current(out, made, name=name)) is not None:
         return found
     spool = begin(out, made, ordered[0].tokenizer_path)
-    check_disk(spool, name=name, tokens=share * len(ordered), tokenizer=out / "tokenizer.json")
     tokenizer = load_tokenizer(out / "tokenizer.json")
+    entries = vocabulary_size(tokenizer)
+    check_disk(spool, name=name, tokens=share * len(ordered), vocab_size=entries)
     pieces = [_spool_share(packed, share, number, tokenizer, spool) for number, packed in enumerate(ordered)]
-    return finish(pieces, name=name, dataset_fingerprint=made, fingerprint=made, out=out)
+    return finish(pieces, name=name, dataset_fingerprint=made, fingerprint=made, vocab_size=entries, out=out)
 
 
 def _spool_share(packed: TokenizedDataset, tokens: int, number: int, tokenizer: Tokenizer, spool: Path) -> Spooled:
@@ -53,6 +54,4 @@ def _spool_share(packed: TokenizedDataset, tokens: int, number: int, tokenizer: 
         keys = np.array([(number, first + place) for place in range(len(part))], dtype=np.uint64)
         writer.add(keys, part, text_bytes=sum(len(text.encode()) for text in texts))
     writer.close()
-    spooled = open_spooled(target, dtype)
-    assert spooled is not None, "written just now"
-    return spooled
+    return open_written(target, dtype)

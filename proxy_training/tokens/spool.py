@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +116,20 @@ def open_spooled(target: Path, dtype: np.dtype) -> Spooled | None:
     return spooled if whole else None
 
 
+def open_written(target: Path, dtype: np.dtype) -> Spooled:
+    """A piece that was written just now. Raises TrainingError if it is not whole."""
+    found = open_spooled(target, dtype)
+    if found is None:
+        raise TrainingError(f"{target}: was just written and is not whole; look for a full or failing disk.")
+    return found
+
+
 def spool_texts(
     pieces: Sequence[Piece], *, tokenizer: Path, folder: Path, seed: int, workers: int, task: Task
 ) -> list[Spooled]:
     """Tokenise all pieces into `folder`, over `workers` processes where that pays; those that are there are kept."""
-    dtype = token_dtype(vocabulary_size(load_tokenizer(tokenizer)))
+    loaded = load_tokenizer(tokenizer)
+    dtype = token_dtype(vocabulary_size(loaded))
     targets = [folder / _name(number, piece) for number, piece in enumerate(pieces)]
     todo = []
     for piece, target in zip(pieces, targets, strict=True):
@@ -131,8 +141,8 @@ def spool_texts(
         _in_processes(todo, tokenizer, seed, min(workers, len(todo)), task)
     else:
         for piece, target in todo:
-            _spool_piece(piece, tokenizer, target, seed, advance=task.advance)
-    return [_there(target, dtype) for target in targets]
+            _spool_piece(piece, loaded, target, seed, advance=task.advance)
+    return [open_written(target, dtype) for target in targets]
 
 
 def gather(spooled: Sequence[Spooled], target: Path, dtype: np.dtype) -> str:
@@ -174,18 +184,10 @@ def _name(number: int, piece: Piece) -> str:
     return f"{number:06}-{fingerprint(cut)[:12]}"
 
 
-def _there(target: Path, dtype: np.dtype) -> Spooled:
-    found = open_spooled(target, dtype)
-    if found is None:
-        raise TrainingError(f"{target}: was just written and is not whole; look for a full or failing disk.")
-    return found
-
-
 def _spool_piece(
-    piece: Piece, tokenizer_path: Path, target: Path, seed: int, *, advance: Callable[[float], Any] | None = None
-) -> int:
-    """Encode one piece; returns its bytes of text, for a progress bar."""
-    tokenizer = _tokenizer(tokenizer_path)
+    piece: Piece, tokenizer: Tokenizer, target: Path, seed: int, *, advance: Callable[[float], Any] | None = None
+) -> None:
+    """Encode one piece."""
     end, told = end_of_text(tokenizer), 0.0
     writer = SpoolWriter(target, token_dtype(vocabulary_size(tokenizer)))
     batches = read_texts(piece.path, ["id", "text"], row_groups=piece.row_groups, first_row=piece.first_row)
@@ -202,18 +204,6 @@ def _spool_piece(
     writer.close()
     if advance is not None:
         advance(piece.text_bytes - told)
-    return piece.text_bytes
-
-
-_LOADED: dict[Path, Tokenizer] = {}
-"""The tokenizer of this process: loading a large one takes a second."""
-
-
-def _tokenizer(path: Path) -> Tokenizer:
-    if path not in _LOADED:
-        _LOADED.clear()
-        _LOADED[path] = load_tokenizer(path)
-    return _LOADED[path]
 
 
 def _bounded(batches: Iterator[Any]) -> Iterator[tuple[list[str], list[str]]]:
@@ -239,7 +229,7 @@ def _in_processes(todo: Sequence[tuple[Piece, Path]], tokenizer: Path, seed: int
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_as_worker, initargs=(os.getpid(),))
     try:
         largest_first = sorted(todo, key=lambda one: -one[0].text_bytes)
-        working = [pool.submit(_spool_piece, piece, tokenizer, target, seed) for piece, target in largest_first]
+        working = [pool.submit(_spool_in_pool, piece, tokenizer, target, seed) for piece, target in largest_first]
         for future in as_completed(working):
             task.advance(future.result())
     except BrokenProcessPool as error:
@@ -249,6 +239,18 @@ def _in_processes(todo: Sequence[tuple[Piece, Path]], tokenizer: Path, seed: int
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _spool_in_pool(piece: Piece, tokenizer: Path, target: Path, seed: int) -> int:
+    """`_spool_piece` in a process of a pool; returns the piece's bytes of text, for a progress bar."""
+    _spool_piece(piece, _loaded(tokenizer), target, seed)
+    return piece.text_bytes
+
+
+@cache
+def _loaded(tokenizer: Path) -> Tokenizer:
+    """The one tokenizer of a process of a pool, for all its pieces: loading a large one takes a second."""
+    return load_tokenizer(tokenizer)
 
 
 def _as_worker(parent: int) -> None:

@@ -24,7 +24,7 @@ from curate.errors import InputError
 from curate.fingerprints import fingerprint as fingerprint_of
 from curate.progress import Progress
 from curate.proxy_training.packing import TokenizedDataset, begin, check_disk, current, finish
-from curate.proxy_training.tokens.spool import SpoolWriter, hashed, open_spooled, token_dtype
+from curate.proxy_training.tokens.spool import SpoolWriter, hashed, open_spooled, open_written, token_dtype
 from curate.proxy_training.tokens.tokenizer import end_of_text, load_tokenizer, tokenizer_fingerprint, vocabulary_size
 
 TokenFormat = Literal["megatron", "dclm"]
@@ -68,7 +68,7 @@ def import_tokens(
         read = partial(read_dclm, end=end, base_entries=base)
     spool = begin(out, made, tokenizer)
     total = sum(file.stat().st_size for file in files if file.exists())
-    check_disk(spool, name=name, tokens=total / 2, tokenizer=tokenizer)
+    check_disk(spool, name=name, tokens=total / 2, vocab_size=entries)
     spooled = []
     with (progress or Progress()).task(f"import {name}", total=total, unit="B") as task:
         for number, file in enumerate(files):
@@ -83,13 +83,12 @@ def import_tokens(
                     keys = hashed([one.astype("<u4").tobytes() for one in documents], seed=seed)
                     writer.add(np.stack([keys, np.zeros_like(keys)], axis=1), documents)
                 writer.close()
-                piece = open_spooled(target, dtype)
-                assert piece is not None, "written just now"
+                piece = open_written(target, dtype)
             spooled.append(piece)
             task.advance(file.stat().st_size)
     if not any(len(piece.lengths) for piece in spooled):
         raise InputError(f"Dataset {name!r} holds no tokens in its {len(files)} file(s); there is nothing to train on.")
-    return finish(spooled, name=name, dataset_fingerprint=fingerprint, fingerprint=made, out=out)
+    return finish(spooled, name=name, dataset_fingerprint=fingerprint, fingerprint=made, vocab_size=entries, out=out)
 
 
 def with_indexes(kind: TokenFormat, files: Sequence[Path]) -> list[Path]:

@@ -18,6 +18,7 @@ from curate.errors import InputError, MismatchError, first_line
 from curate.fingerprints import fingerprint
 from curate.proxy_training.tokens.tokenizer import end_of_text as end_of_text_of
 from curate.proxy_training.tokens.tokenizer import load_tokenizer, vocabulary_size
+from curate.storage import put
 
 HUB_NAME = re.compile(r"[\w.\-]+(/[\w.\-]+)?(@[\w.\-/]+)?")
 """`owner/name`, or `owner/name@revision`."""
@@ -39,7 +40,7 @@ def settle_tokenizer(named: str, *, folder: Path, end_of_text: str | None = None
     kept = folder / f"hub-{re.sub('[^A-Za-z0-9.-]+', '--', named)}-{fingerprint([named, end_of_text])[:8]}.json"
     if not kept.exists():
         settled = _settled(_from_hub(named), folder, end_of_text)
-        _write(kept, settled.read_bytes())
+        put(kept, settled.read_bytes())
     return kept
 
 
@@ -87,7 +88,7 @@ def _settled(source: Path, folder: Path, end: str | None) -> Path:
         return file
     copy = folder / f"{fingerprint(changed.decode())[:16]}.json"
     if not copy.exists():
-        _write(copy, changed)
+        put(copy, changed)
     load_tokenizer(copy)
     return copy
 
@@ -172,10 +173,3 @@ def _from_hub(named: str) -> Path:
             "name the path of its tokenizer.json with `tokenizer:`."
         ) from error
     return found
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".partial")
-    fresh.write_bytes(content)
-    fresh.replace(path)

@@ -8,7 +8,7 @@ seconds of work, not the run. `CheckpointStore` is what the trainer needs; sever
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -89,10 +89,7 @@ class SafetensorsCheckpoints:
             check_facts(record, facts, path)
             return step, tensors
         if records:
-            raise TrainingError(
-                f"All {len(records)} checkpoints of {phase!r} in {self.folder} are damaged; "
-                "delete it to train the run again."
-            )
+            raise all_damaged(records, phase)
         return None
 
     def remove(self, phase: str) -> None:
@@ -101,6 +98,14 @@ class SafetensorsCheckpoints:
             _remove(path)
         for path in [*self.folder.glob(f"{phase}-*.safetensors"), *self.folder.glob(f".{phase}-*")]:
             path.unlink()
+
+
+def all_damaged(records: Sequence[Path], phase: str) -> TrainingError:
+    """The error on a phase none of whose checkpoints is good."""
+    return TrainingError(
+        f"All {len(records)} checkpoints of {phase!r} in {records[0].parent} are damaged; delete it to train the run "
+        "again."
+    )
 
 
 def check_facts(record: Mapping[str, Any], facts: Mapping[str, Any], path: Path) -> None:

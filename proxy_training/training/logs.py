@@ -54,9 +54,8 @@ class Curve:
         """Forget what `phase` wrote after `step`, and a line that a kill left unfinished."""
         self.waiting = []
         if self.path.exists():
-            lines = [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
-            rows = [json.loads(line) for line in lines]
-            kept = [line for line, row in zip(lines, rows, strict=True) if row["phase"] != phase or row["step"] <= step]
+            rows = [(line, json.loads(line)) for line in whole_lines(self.path)]
+            kept = [line for line, row in rows if row["phase"] != phase or row["step"] <= step]
             temporary = self.path.with_suffix(".new")
             temporary.write_text("".join(kept))
             temporary.replace(self.path)
@@ -66,6 +65,11 @@ class Curve:
         self.flush()
         for sink in self.sinks:
             sink.close()
+
+
+def whole_lines(curve: Path) -> list[str]:
+    """The lines of a `curve.jsonl`, without one that a kill left unfinished."""
+    return [line for line in curve.read_text().splitlines(keepends=True) if line.endswith("}\n")]
 
 
 def open_sinks(names: Sequence[str], run: Run, folder: Path) -> list[Sink]:

@@ -24,7 +24,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from curate.errors import TrainingError
 from curate.fingerprints import file_fingerprint, write_json
-from curate.proxy_training.training.checkpoints import check_facts
+from curate.proxy_training.training.checkpoints import all_damaged, check_facts
 from curate.proxy_training.training.world import World, is_lost_peer
 
 OF_A_RANK = "random_state"  # state that each rank has for itself, as the names of its tensors begin
@@ -82,10 +82,7 @@ class ShardedCheckpoints:
             self._load(path, entry, self._named(template))
             return int(entry["step"]), dict(template)
         if records:
-            raise TrainingError(
-                f"All {len(records)} checkpoints of {phase!r} in {self.folder} are damaged; delete it to train the run "
-                "again."
-            )
+            raise all_damaged(records, phase)
         return None
 
     def remove(self, phase: str) -> None:

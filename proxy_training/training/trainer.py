@@ -77,9 +77,9 @@ class Trainer:
             Sequences(run.dataset, length=length, seed=run.order_seed, drawn_from_tokens=run.drawn_from_tokens)
             for run in runs
         ]
-        rows = self.world.share(first.batch_sequences)
+        self._rows = self.world.share(first.batch_sequences)
         at_once = options.micro_batch_sequences or launch.micro_batch_sequences or first.batch_sequences
-        self.micro_batch = _divisor(rows.stop - rows.start, at_once)
+        self.micro_batch = _divisor(self._rows.stop - self._rows.start, at_once)
         self._feed = Feed(self._draw, self.world.device)
         if first.procedure.compile != "eager" and self.world.size == 1:
             batch = (self.micro_batch, length + 1)
@@ -135,7 +135,7 @@ class Trainer:
         """Add the gradients of this rank's part of the batch to the weights; its mean losses (M,)."""
         if self.model.shape.dropout:  # drawn anew from the position: a resumed step drops the same
             torch.manual_seed(hash((self.runs[0].initialisation_seed, self.step, self.world.rank)) & (2**63 - 1))
-        rows = self.world.share(self.runs[0].batch_sequences)
+        rows = self._rows
         weight = self.micro_batch / (rows.stop - rows.start)
         losses = torch.zeros(len(self.runs), device=self.world.device)
         for start in range(rows.start, rows.stop, self.micro_batch):
@@ -184,8 +184,7 @@ class Trainer:
 
     def _set_micro_batch(self, most: int) -> None:
         """At most so many sequences at once; what was read ahead has the old size."""
-        rows = self.world.share(self.runs[0].batch_sequences)
-        self.micro_batch = _divisor(rows.stop - rows.start, most)
+        self.micro_batch = _divisor(self._rows.stop - self._rows.start, most)
         self._feed.close()
         self._feed = Feed(self._draw, self.world.device)
 

@@ -15,32 +15,24 @@ from typing import Any
 from curate.errors import TrainingError
 from curate.fingerprints import fingerprint, write_json
 from curate.proxy_training.evaluation.evaluators import Evaluator
-from curate.proxy_training.run import Run
-from curate.proxy_training.scheduling.grouping import divergence
-from curate.proxy_training.scheduling.locks import locked
+from curate.proxy_training.run import Run, name_together
+from curate.proxy_training.training.locks import locked
 from curate.proxy_training.training.logs import Curve
 from curate.proxy_training.training.options import TrainingOptions
+from curate.proxy_training.training.run_folders import divergence
 from curate.proxy_training.training.trainer import Trainer
 from curate.proxy_training.training.world import World
-
-
-def _say_nothing(*_: object) -> None:
-    """Named, unlike a lambda, so that a Watch can be sent to another process."""
-
-
-def _never() -> bool:
-    return False
 
 
 @dataclass(frozen=True)
 class Watch:
     """How a training talks to whoever started it."""
 
-    advanced: Callable[[int, float], None] = _say_nothing
+    advanced: Callable[[int, float], None] = lambda tokens, loss: None
     """Called after every step with the tokens of all living members and the mean of their losses."""
-    stop: Callable[[], bool] = _never
+    stop: Callable[[], bool] = lambda: False
     """Asked before every step; True, on any rank, saves a checkpoint and raises Stopped."""
-    warn: Callable[[str], None] = _say_nothing
+    warn: Callable[[str], None] = lambda text: None
     """Told what a person should know."""
 
 
@@ -70,8 +62,7 @@ class TrainingGroup:
     @property
     def name(self) -> str:
         """For people."""
-        first = self.runs[0]
-        return first.name if len(self.runs) == 1 else f"{first.scale.name} x {len(self.runs)}"
+        return name_together(self.runs)
 
     @property
     def facts(self) -> dict[str, Any]:

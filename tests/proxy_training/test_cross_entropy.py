@@ -112,6 +112,19 @@ def test_a_logit_that_is_not_finite_makes_the_loss_of_its_member_so(bad):
     assert nats[0] == fine[0] and not nats[1].isfinite()
 
 
+def test_rows_in_bfloat16_as_on_a_gpu_have_the_gradients_of_plain_cross_entropy():
+    logits = drawn(0, 40, 50, dtype=torch.bfloat16)
+    targets = torch.arange(40)
+    exact = logits.double().requires_grad_()
+    log_z = exact.logsumexp(1)
+    (F.cross_entropy(exact, targets) + 0.1 * log_z.square().mean()).backward()
+    gradient, nats, log_z_squared = cross_entropy.logits_gradient(logits.clone(), targets[:, None], 0.1, 40)
+    assert gradient.dtype == torch.bfloat16
+    torch.testing.assert_close(gradient.double(), exact.grad, rtol=2**-8, atol=1e-6)
+    assert nats.item() == pytest.approx(F.cross_entropy(exact, targets, reduction="sum").item(), rel=1e-5)
+    assert log_z_squared.item() == pytest.approx(log_z.square().sum().item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("tokens", [7, 300])
 def test_gradients_in_bfloat16_differ_by_its_rounding(tokens):
     x, weight = drawn(0, tokens, 24, dtype=torch.float32), drawn(1, 500, 24, dtype=torch.float32)

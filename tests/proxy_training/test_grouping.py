@@ -21,10 +21,10 @@ from curate.proxy_training.scheduling import grouping
 from curate.proxy_training.scheduling.beats import STALE_SECONDS, Beat, Beats, read_beat
 from curate.proxy_training.scheduling.devices import Gpu, places_for, sharing
 from curate.proxy_training.scheduling.grouping import Group, Groups, end_group, group_runs, settle_groups
-from curate.proxy_training.scheduling.locks import locked
 from curate.proxy_training.scheduling.standing import note_start, standing
 from curate.proxy_training.scheduling.time_left import TimeLeft
 from curate.proxy_training.scheduling.watching import shown_time
+from curate.proxy_training.training.locks import locked
 
 MakeRun = Callable[..., Run]
 

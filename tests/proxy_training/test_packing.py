@@ -169,6 +169,16 @@ def test_two_tokenizers_in_one_ladder_are_refused(world: Path, tmp_path: Path, p
         same_tokenizer({"a": packed, "b": other})
 
 
+def test_another_tokenizer_packs_the_folder_again_with_its_own_tokens(world: Path, tmp_path: Path) -> None:
+    texts = sentences(4, 30)
+    parts = [write_documents(tmp_path / "d.parquet", texts)]
+    first = pack(world, parts, tmp_path / "packed")
+    train_tokenizer([text[::-1] for text in texts], vocab_size=280, path=tmp_path / "tokenizer.json")
+    second = pack(tmp_path, parts, tmp_path / "packed")
+    assert second.tokenizer_fingerprint != first.tokenizer_fingerprint
+    assert sorted(documents_of(second)) == sorted(texts)
+
+
 def test_long_documents_are_cut_into_small_batches(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
