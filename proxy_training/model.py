@@ -38,7 +38,9 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x times the transposed weight, plus the bias."""
         if self.weight.ndim == 2:
-            return F.linear(x, self.weight, self.bias)
+            product = F.linear(x, self.weight)
+            # apart: compiled, the bias is added where the product is read (cuBLAS may first copy it over the result)
+            return product if self.bias is None else product + self.bias.to(product.dtype)
         if self.bias is None:
             return torch.bmm(x, self.weight.mT)
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
@@ -127,12 +129,15 @@ class Block(nn.Module):
         if shape.qk_norm == "full":
             query, key, value = qkv.split(shape.qkv_widths, -1)
             qkv = torch.cat((self.query_norm(widened(query)), self.key_norm(widened(key)), widened(value)), -1)
-        qkv = qkv.view(-1, length, heads + 2 * groups, shape.head_width).transpose(1, 2)
-        qk = widened(qkv[:, : heads + groups])  # (M B, heads + groups, T, d / heads)
+        qkv = qkv.view(-1, length, heads + 2 * groups, shape.head_width)
+        qk = widened(qkv[:, :, : heads + groups])  # (M B, T, heads + groups, d / heads)
         if shape.qk_norm == "per_head":
             qk = self.normed_by_head(qk)
-        query, key = rotate(qk, cos, sin).to(kind).split((heads, groups), 1)
-        value = qkv[:, heads + groups :].to(kind)
+        qk = rotate(qk, cos[:, None], sin[:, None]).to(kind)
+        value = qkv[:, :, heads + groups :].to(kind)
+        # heads first for the kernels, in memory as they were: the mixed values need no copy then, nor their gradient
+        query, key = qk.transpose(1, 2).split((heads, groups), 1)
+        value = value.transpose(1, 2)
         grouped = groups != heads
         dropout = shape.dropout if self.training else 0.0
         explicit = not dropout and prefers_explicit_scores(query)
@@ -154,7 +159,7 @@ class Block(nn.Module):
         return self.attention_out(mixed.transpose(1, 2).reshape(*x.shape[:-1], shape.width))
 
     def normed_by_head(self, qk: Tensor) -> Tensor:
-        """Queries and keys (M B, heads + groups, T, d / heads), each normed and scaled by channel."""
+        """Queries and keys (M B, T, heads + groups, d / heads), each normed and scaled by channel."""
         heads, groups = self.shape.heads, self.shape.groups
         scale = torch.stack((self.query_scale, self.key_scale), -2)  # (2, d / heads), or (M, 2, d / heads)
         if groups == heads:
@@ -166,7 +171,7 @@ class Block(nn.Module):
         if scale.ndim == 3:
             scale = scale.repeat_interleave(len(qk) // len(scale), 0)
         function = F.rms_norm if self.shape.norm == "rms" else F.layer_norm
-        return function(qk, qk.shape[-1:], eps=self.shape.norm_eps) * scale.unsqueeze(-2)
+        return function(qk, qk.shape[-1:], eps=self.shape.norm_eps) * scale.unsqueeze(-3)
 
 
 class Proxy(nn.Module):
@@ -328,7 +333,7 @@ def rotary_tables(shape: ModelShape) -> tuple[Tensor, Tensor]:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pair (i, i + half) of each head by its position: (..., T, d / heads), the layout of Hugging Face
-    Llama."""
+    """Turn the pair (i, i + half) of each head by its position, as Hugging Face Llama pairs them: x (..., T, heads, D)
+    by the cosines and sines (T, 1, D / 2) of its angles."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)

@@ -19,8 +19,8 @@ def peak_flops_per_second(device: torch.device, *, bf16: bool) -> float:
     else:
         size = 512 if torch.get_num_threads() == 1 else 1536
     kind = torch.bfloat16 if bf16 else torch.float32
-    left = torch.full((size, size), 0.5, device=device, dtype=kind)
-    right = left.clone()
+    chance = torch.Generator(device).manual_seed(0)  # constant matrices multiply up to a tenth faster on a GPU
+    left, right = torch.randn((2, size, size), generator=chance, device=device).to(kind)
     best = float("inf")
     began = time.perf_counter()
     for _ in range(8):
