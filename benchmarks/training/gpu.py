@@ -1,18 +1,22 @@
 """What share of a GPU's peak training reaches, rung by rung, and where its time goes.
 
     python benchmarks/training/gpu.py [--rungs open_sci_ref/0.13B-50B single_gpu/4M ...] [--micro 8] [--without-dropout]
+    python benchmarks/training/gpu.py --together 1 2 4 8 --rungs single_gpu/4M --steps 150
 
 The trainer as it ships (`Trainer.advance`: reading, forward, backward, clipping, AdamW) on tokens of the sample's
 held-out text, bfloat16, compiled. A step is two micro batches; the figure is the median of the steps after the first
 three, by the wall clock around a synchronised device. Shares are of a product of two random 8192 x 8192 matrices in the
 same process and of the datasheet's 989 TFLOP/s (H100 SXM, dense), with attention counted over the whole square (as
 PaLM, nanoGPT and our `flops_per_token_exact`), over its causal half, and not at all (6ND). `--without-dropout`: as most
-others measure (open-sci-ref drops a tenth, in attention too). Results are merged into gpu.json.
+others measure (open-sci-ref drops a tenth, in attention too). `--together`: so many processes that share the GPU, as
+`curate train` lets small rungs; the sum of their rates. Results are merged into gpu.json.
 """
 
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -149,6 +153,19 @@ def profile(trainer) -> dict:
     }
 
 
+def together(name: str, processes: int, *, steps: int) -> int:
+    """Tokens a second of so many processes that train a rung on one GPU at the same time."""
+    with tempfile.TemporaryDirectory() as folder:
+        outs = [Path(folder) / f"{number}.json" for number in range(processes)]
+        command = [sys.executable, __file__, "--rungs", name, "--steps", str(steps), "--out"]
+        team = [subprocess.Popen([*command, str(out)], stdout=subprocess.DEVNULL) for out in outs]
+        codes = [process.wait() for process in team]
+        if any(codes):
+            raise SystemExit(f"one of {processes} processes failed")
+        rows = [row for out in outs for row in json.loads(out.read_text())["rungs"].values()]
+    return sum(row["tokens_per_second"] for row in rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rungs", nargs="*", default=RUNGS)
@@ -157,6 +174,7 @@ def main() -> None:
     parser.add_argument("--mode", default="blocks", help="as `compile: auto` settles it")
     parser.add_argument("--without-dropout", action="store_true")
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--together", nargs="*", type=int, default=[])
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     import torch
@@ -164,7 +182,11 @@ def main() -> None:
     result = json.loads(options.out.read_text()) if options.out.exists() else {"rungs": {}}
     with tempfile.TemporaryDirectory() as folder:
         dataset = packed(Path(folder))
-        for name in options.rungs:
+        for name in options.rungs if options.together else []:
+            rates = {str(number): together(name, number, steps=options.steps) for number in options.together}
+            print(name, rates, flush=True)
+            result.setdefault("tokens_per_second_by_processes", {}).setdefault(name, {}).update(rates)
+        for name in [] if options.together else options.rungs:
             row = measured(
                 name,
                 dataset,

@@ -1,7 +1,7 @@
 """What a model costs a device: tokens a second, memory, money.
 
 Times on a CPU core come from a table measured with one-thread processes; those on a GPU from its peak and the share of
-it that is assumed (the A100's are open-sci-ref's measured ones). No torch here.
+it that training reaches (the A100's as open-sci-ref measured them). No torch here.
 """
 
 import math
@@ -65,10 +65,20 @@ DEVICES: Mapping[str, Device] = {
         Device(
             "h100",
             989e12,
-            ((0.125e9, 0.30), (1.71e9, 0.374), (6.68e9, 0.453)),
+            (
+                (4.2e6, 0.12),
+                (1.06e7, 0.196),
+                (2.5e7, 0.237),
+                (6e7, 0.311),
+                (0.125e9, 0.328),
+                (0.404e9, 0.413),
+                (1.31e9, 0.451),
+                (1.71e9, 0.472),
+                (6.68e9, 0.453),
+            ),
             3.0,
-            "shares measured by open-sci-ref at 1.7B (370 TFLOP/s) and DCLM at 7B (3,700 hours); smaller ones and the "
-            "price assumed",
+            "shares measured up to 1.7B (benchmarks/training/gpu.json; the three smallest with four processes on the "
+            "GPU), and by DCLM at 7B (3,700 hours); the price assumed",
         ),
     )
 }

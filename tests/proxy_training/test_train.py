@@ -126,6 +126,8 @@ class KillAt:
 
 def killed(work: Callable[..., object], *args: object, **how: object) -> bool:
     """Run `work` in a fork of this process; whether it was killed."""
+    if torch.cuda.is_available():
+        pytest.skip("a fork of a process that trained beside a GPU cannot train")
     process = multiprocessing.get_context("fork").Process(target=work, args=args, kwargs=how)
     process.start()
     process.join()
