@@ -20,7 +20,7 @@ from curate.engine.run import Dataset, Engine
 from curate.errors import InputError, MismatchError, StageError
 from curate.fingerprints import ContentMemory, file_fingerprint, fingerprint, write_json
 from curate.progress import Progress
-from curate.proxy_training.packing import TokenizedDataset, open_packed, pack_dataset
+from curate.proxy_training.packing import TokenizedDataset, open_given, open_packed, pack_dataset
 from curate.proxy_training.planning.ladder_file import Ladder
 from curate.proxy_training.tokens.texts import read_texts
 from curate.proxy_training.training.locks import locked
@@ -30,6 +30,8 @@ from curate.study_file import Study
 if TYPE_CHECKING:
     from curate.heldout import Held
 
+PREPARING = "preparing.lock"
+"""In a work folder: held while a study is prepared."""
 TOKENIZER_BYTES = 1_500_000
 """Bytes of text that each dataset gives to the tokenizer's neutral mixture."""
 CONTAMINATED = 0.02
@@ -68,7 +70,7 @@ def prepare_study(
     ladder = study.its_ladder()
     work.mkdir(parents=True, exist_ok=True)
     waits = "Another process prepares a study in this work folder: waiting for it."
-    with locked(work / "preparing.lock", busy=lambda: progress.note(waits)):
+    with locked(work / PREPARING, busy=lambda: progress.note(waits)):
         engine = Engine(work, executor, verify=verify, listener=listener)
         datasets = {name: engine.run(recipe) for name, recipe in study.recipes.items()}
         executor.close()  # training wants the cores and the memory that the curation's workers hold
@@ -176,14 +178,15 @@ def _packed(
 
 
 def _given(folder: Path, work: Path, memory: ContentMemory) -> TokenizedDataset:
-    """A packed folder from elsewhere; its tokens and tokenizer are looked at once, and again when they change."""
+    """A packed folder that a study names; its tokens and tokenizer are looked at once, and again when they change. One
+    of this work folder is what it says, one from elsewhere is known by what is in it."""
     packed = open_packed(folder)
     files = [folder / "tokens.json", folder / "tokens.bin", packed.tokenizer_path]
     looked_at = work / "tokens" / "looked-at" / f"{fingerprint([memory.of(file) for file in files])[:16]}.json"
     if not looked_at.exists():
         open_packed(folder, verify=True)
         write_json(looked_at, {"tokens": packed.tokens, "vocab_size": packed.vocab_size})
-    return packed
+    return packed if folder.resolve().is_relative_to((work / "tokens").resolve()) else open_given(folder)
 
 
 def _contamination(

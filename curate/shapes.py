@@ -4,6 +4,7 @@ pydantic says of a value that fits no member of a union why it fits each of them
 knows where on the way to such a problem the union is, and describes its members: `first, longest or {highest: ...}`.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,43 @@ from typing import Any
 _WRAPPED = ("default", "nullable", "function-before", "function-after", "function-wrap", "model")
 _LISTS = ("list", "tuple", "set", "frozenset")
 _FIELDS = ("dataclass-args", "model-fields", "typed-dict")
+_MUST = {
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be {le} or less",
+    "finite_number": "must be a number that is not infinite",
+    "int_parsing_size": "must be a whole number, and not such a large one",
+    "literal_error": "must be {expected}",
+    "too_long": "must have {max_length} or fewer",
+} | {
+    problem: f"must be {what}"
+    for what, problems in {
+        "a whole number": ("int_type", "int_parsing", "int_from_float"),
+        "a number": ("float_type", "float_parsing"),
+        "true or false": ("bool_type", "bool_parsing"),
+        "text": ("string_type",),
+    }.items()
+    for problem in problems
+}
+"""What pydantic's commonest problems are called here; the rest keep its words."""
+_SCALARS: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
 _WORDS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false", "none": "null"}
+
+
+def in_words(problem: Mapping[str, Any]) -> str:
+    """A problem that pydantic found, in the words of who writes the file."""
+    if isinstance(problem["input"], float) and math.isnan(problem["input"]):
+        return "must be a number"  # whichever bound it fails
+    if problem["type"] in _MUST:
+        bounds = {name: _number(value) for name, value in (problem.get("ctx") or {}).items()}
+        return _MUST[problem["type"]].format(**bounds)
+    return str(problem["msg"]).removeprefix("Value error, ")
+
+
+def _number(value: object) -> object:
+    whole = isinstance(value, int | float) and value == value // 1
+    return f"{value:,.0f}" if whole else value
 
 
 @dataclass(frozen=True)
@@ -81,12 +118,19 @@ class Shape:
             shape = shape.inside(step) if shape else None
         return shape
 
-    def meant_by(self, given: object) -> "Shape | None":
-        """The one class of a union that has all fields that were given; None if none has, or several."""
-        if not isinstance(given, dict) or not given:
-            return None
-        fit = [each for each in self.members if each.schema["type"] == "dataclass" and set(given) <= set(each.fields)]
+    def meant_by(self, given: object) -> int | None:
+        """The place of the one member of a union that a value is meant as: a class that has all fields that were given,
+        a list for a list, a number for a number; None if no member is, or several are."""
+        fit = [place for place, each in enumerate(self.members) if each._is_of_the_kind_of(given)]
         return fit[0] if len(fit) == 1 else None
+
+    def _is_of_the_kind_of(self, given: object) -> bool:
+        kind = self.schema["type"]
+        if isinstance(given, dict):
+            return bool(given) and (kind == "dict" or set(given) <= set(self.fields))
+        if isinstance(given, list):
+            return kind in _LISTS
+        return not isinstance(given, bool) and isinstance(given, _SCALARS.get(kind, ()))
 
     @property
     def words(self) -> str:

@@ -20,8 +20,8 @@ from curate.measurements import write_measurements
 from curate.preparation import Prepared, prepare_study
 from curate.progress import Progress
 from curate.proxy_training.scheduling.devices import Device
-from curate.proxy_training.training.options import TrainingOptions
-from curate.study_file import Logger, Study, load_study
+from curate.proxy_training.training.options import Logger
+from curate.study_file import Study, load_study
 
 if TYPE_CHECKING:
     from curate.comparator import Verdict
@@ -115,7 +115,7 @@ def train_study(
                     learning_rates=study.learning_rates,
                     simulate_epochs=study.simulate_epochs,
                     tasks=study.evaluate,
-                    options=TrainingOptions(keep=study.keep, log=tuple(study.log if log is None else log)),
+                    options=study.training if log is None else study.training.model_copy(update={"log": tuple(log)}),
                     device=device,
                     together=world is not None,
                     on_ray=on_ray,

@@ -8,14 +8,15 @@ seeds: {small: 3, top: 1}                        # or one number; a rung's own n
 learning_rates: {factors: [1/3, 3], on: 2}       # or [1/3, 1, 3]: on the two smallest rungs
 heldout: {wiki: wiki.parquet, code: code.parquet}
 evaluate: [arc_easy, {task: mine, file: mine.jsonl}]
-keep: all                                        # cooled-down weights of all branches
-log: [tensorboard]
+training: {keep: all, log: [tensorboard]}        # how runs are trained, never what (training/options.py)
+
+Every field is in docs/studies.md.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, model_validator
 from pydantic import Field as Given
@@ -24,12 +25,12 @@ from curate.engine.recipe import Recipe, load_recipe
 from curate.engine.strangers import check_hub_name, check_inside, check_named, check_tree
 from curate.errors import InputError, MeasurementError, RecipeError
 from curate.proxy_training.planning.expand import Factor, LearningRates, rungs_of, with_seeds
-from curate.proxy_training.planning.ladder_file import MOST_SEEDS, Ladder, load_ladder
+from curate.proxy_training.planning.ladder_file import MOST_SEEDS, Ladder, check_tokenizer, load_ladder
 from curate.proxy_training.planning.simulated_epochs import SimulatedEpochs
 from curate.proxy_training.tokens.token_imports import TokenFormat, with_indexes
+from curate.proxy_training.training.options import TrainingOptions
 from curate.yamlfile import NAME_RULE, Field, YamlFile, is_name, load_yaml
 
-Logger = Literal["tensorboard", "wandb"]
 Count = Annotated[int, Given(ge=1, le=MOST_SEEDS)]
 Tokens = Annotated[float, Given(ge=1, allow_inf_nan=False)]
 KINDS = ("recipe", "parquet", "tokens", "megatron", "dclm")
@@ -92,8 +93,7 @@ class _StudyFile(BaseModel):
     simulate_epochs: _SimulateEpochs | None = None
     heldout: dict[str, str]
     evaluate: list[str | dict[str, Any]] = []
-    keep: Literal["longest", "all"] = "longest"
-    log: list[Logger] = []
+    training: TrainingOptions = TrainingOptions()
     compare: _Compare = _Compare()
 
 
@@ -126,10 +126,8 @@ class Study:
     heldout: dict[str, Path]
     evaluate: tuple[str | Mapping[str, Any], ...]
     """Tasks of multiple choice, by name, or by name with what differs (proxy_training/evaluation/task_items.py)."""
-    keep: Literal["longest", "all"]
-    """Whose cooled-down weights stay: of each run's longest branch, or of all."""
-    log: tuple[Logger, ...]
-    """Besides the JSON lines that are always written."""
+    training: TrainingOptions
+    """How its runs are trained; changes no result's identity."""
     metric: str
     at: tuple[float, ...]
     law: str
@@ -150,6 +148,9 @@ def load_study(path: Path, *, ladder: str | None = None, builtin_only: bool = Fa
     from curate.comparator.laws import find_law
 
     file = load_yaml(path)
+    for field in ("keep", "log"):
+        if isinstance(file.data, dict) and field in file.data:
+            raise file.error((field,), f"is an option of the training: write it as training: {{{field}: ...}}.")
     raw = file.parse(TypeAdapter(_StudyFile), file.data)
     base = path.resolve().parent
     if builtin_only:
@@ -198,7 +199,11 @@ def load_study(path: Path, *, ladder: str | None = None, builtin_only: bool = Fa
     ladder = ladder or _ladder_name(file, base, raw.ladder)
     if builtin_only and own_ladder:
         _check_ladder_of_stranger(ladder)
-    _check_rungs(file, load_ladder(ladder), raw.seeds, rates)
+    tokenizer = _tokenizer(file, base, raw, builtin_only=builtin_only)
+    simulated = _simulated(file, raw)
+    _check_rungs(file, load_ladder(ladder), raw.seeds, rates, simulated)
+    if raw.tokenizer is None:
+        check_tokenizer(ladder)
     tasks = _tasks(file, base, raw.evaluate, heldout=heldout, builtin_only=builtin_only)
     _check_metric(file, raw.compare.metric, heldout, tasks)
     return Study(
@@ -212,13 +217,12 @@ def load_study(path: Path, *, ladder: str | None = None, builtin_only: bool = Fa
         ladder=ladder,
         seeds=raw.seeds,
         learning_rates=rates,
-        tokenizer=_tokenizer(file, base, raw, builtin_only=builtin_only),
+        tokenizer=tokenizer,
         end_of_text=raw.tokenizer.end_of_text if isinstance(raw.tokenizer, _Tokenizer) else None,
-        simulate_epochs=_simulated(file, raw),
+        simulate_epochs=simulated,
         heldout=heldout,
         evaluate=tasks,
-        keep=raw.keep,
-        log=tuple(dict.fromkeys(raw.log)),
+        training=raw.training.model_copy(update={"log": tuple(dict.fromkeys(raw.training.log))}),
         metric=raw.compare.metric,
         at=tuple(raw.compare.at),
         law=raw.compare.law,
@@ -334,7 +338,11 @@ def _learning_rates(given: LearningRates | Sequence[float] | None) -> LearningRa
 
 
 def _check_rungs(
-    file: YamlFile, ladder: Ladder, seeds: int | dict[str, int] | None, rates: LearningRates | None
+    file: YamlFile,
+    ladder: Ladder,
+    seeds: int | dict[str, int] | None,
+    rates: LearningRates | None,
+    simulated: SimulatedEpochs | None,
 ) -> None:
     """Refuse names of rungs that the ladder does not have, and rungs that cannot be trained as they say."""
     from curate.proxy_training.planning.plan import planned_run
@@ -350,10 +358,14 @@ def _check_rungs(
     except ValueError as error:
         raise file.error(("learning_rates",), str(error)) from None
     try:
-        for scale in ladder.scales:
-            planned_run(ladder, scale).check_steps()
+        planned = [planned_run(ladder, scale) for scale in ladder.scales]
+        for run in planned:
+            run.check_steps()
     except RecipeError as error:
         raise file.error(("ladder",), str(error)) from None
+    for run in planned:
+        if simulated is not None and (trouble := simulated.trouble(run)):
+            raise file.error(("simulate_epochs", "target_tokens"), trouble)
 
 
 def _check_metric(

@@ -4,8 +4,9 @@ PyYAML's node tree gives the line of each field; pydantic gives the field of eac
 Nothing but plain data is constructed (SafeLoader), and a key that stands twice is an error instead of a silent loss.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from curate.errors import RecipeError
-from curate.shapes import Shape
+from curate.shapes import Shape, in_words
 
 Field = tuple[str | int, ...]
 MOST_BYTES = 128 << 10
@@ -21,6 +22,10 @@ MOST_BYTES = 128 << 10
 MOST_FIELDS, MOST_CHARACTERS = 100_000, 1_000_000
 """Of the data, each alias counted anew."""
 T = TypeVar("T")
+Problem = dict[str, Any]
+"""What pydantic found: `type`, `loc`, `msg`, `input`, `ctx`."""
+_NO_FIELD = ("extra_forbidden", "unexpected_keyword_argument")
+_NOT_GIVEN = ("missing", "missing_keyword_only_argument")
 _OF_TYPE = ("tuple_type", "list_type", "set_type", "frozen_set_type", "dict_type", "dataclass_type", "model_type")
 """Problems that pydantic tells in words of Python."""
 
@@ -51,34 +56,48 @@ class YamlFile:
         try:
             return adapter.validate_python(value)
         except ValidationError as error:
-            raise RecipeError("\n".join(self._problems(Shape.of(adapter.core_schema), error, value, at))) from None
+            problems = [dict(problem) for problem in error.errors()]
+            raise RecipeError("\n".join(self._lines(Shape.of(adapter.core_schema), problems, value, at))) from None
 
-    def _problems(self, shape: Shape, error: ValidationError, value: Any, at: Field) -> list[str]:
+    def _lines(self, shape: Shape, problems: Sequence[Problem], value: Any, at: Field) -> list[str]:
         """A line a problem; a value that fits no member of a union is one problem."""
         lines: dict[Field, str] = {}
-        for problem in error.errors():
+        inner = {problem["loc"][:-1] for problem in problems if problem["loc"]}
+        for problem in problems:
             way = problem["loc"]
+            if problem["type"] == "too_short" and way in inner:
+                continue  # a tuple whose items are wrong is told to be short of them, too
             found = None if "[key]" in way else shape.union_on(way)
             if found is None or found[0] == len(way):  # pydantic names the member behind the union's own place
-                lines[(*way, problem["type"])] = self._explain(problem, at, shape.at(way))
+                lines[(*way, problem["type"])] = self._explain(problem, at, shape)
             elif (field := way[: found[0]]) not in lines:
-                lines[field] = self._unfit(found[1], _inside(value, field), at + field)
+                behind = [_behind(each, len(field)) for each in problems if each["loc"][: len(field)] == field]
+                lines[field] = self._unfit(found[1], behind, _inside(value, field), at + field)
         return list(lines.values())
 
-    def _unfit(self, union: Shape, given: Any, field: Field) -> str:
-        if meant := union.meant_by(given):
-            try:
-                self.parse(TypeAdapter(meant.schema["cls"]), given, field)
-            except RecipeError as error:
-                return str(error)
+    def _unfit(self, union: Shape, problems: Sequence[Problem], given: Any, field: Field) -> str:
+        """What is wrong with a value that fits no member of a union: the `loc` of each problem begins with a member."""
+        by_member: dict[object, list[Problem]] = {}
+        for problem in problems:
+            by_member.setdefault(problem["loc"][0], []).append(_behind(problem, 1))
+        meant = union.meant_by(given)
+        if meant is not None and len(by_member) == len(union.members):  # they come in the union's order
+            return "\n".join(self._lines(union.members[meant], list(by_member.values())[meant], given, field))
         return f"{self.where(field)}: must be {union.words}; got {given!r:.80}."
 
-    def _explain(self, problem: Any, at: Field, shape: Shape | None) -> str:
+    def _explain(self, problem: Problem, at: Field, shape: Shape) -> str:
         # A key that is wrong ends in `[key]`.
-        field = at + tuple(part for part in problem["loc"] if part != "[key]")
-        if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            return f"{self.where(field)}: there is no such field here."
-        if problem["type"] in ("missing", "missing_keyword_only_argument"):
+        way = problem["loc"]
+        field = at + tuple(part for part in way if part != "[key]")
+        if problem["type"] in _NO_FIELD:
+            around = shape.at(way[:-1])
+            close = get_close_matches(str(way[-1]), around.fields if around else (), n=1)
+            meant = f"; did you mean {close[0]!r}?" if close else "."
+            return f"{self.where(field)}: there is no such field here{meant}"
+        return self._told(problem, field, shape.at(way))
+
+    def _told(self, problem: Problem, field: Field, shape: Shape | None) -> str:
+        if problem["type"] in _NOT_GIVEN:
             return f"{self.where(field)}: this field is missing."
         if problem["type"] in _OF_TYPE and shape is not None:
             return f"{self.where(field)}: must be {shape.words}; got {problem['input']!r:.80}."
@@ -86,9 +105,19 @@ class YamlFile:
             return (
                 f"{self.where(field)}: must have {problem['ctx']['min_length']} or more; got {problem['input']!r:.80}."
             )
-        message = problem["msg"].removeprefix("Value error, ")
-        given = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r:.80})"
-        return f"{self.where(field)}: {message}{given}."
+        value = problem["input"]
+        plain = not isinstance(value, dict) and not (isinstance(value, list) and any(map(_is_nested, value)))
+        given = f" (found {value!r:.80})" if plain else ""
+        return f"{self.where(field)}: {in_words(problem)}{given}."
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, dict | list)
+
+
+def _behind(problem: Problem, steps: int) -> Problem:
+    """A problem as seen from `steps` further on the way to it."""
+    return {**problem, "loc": problem["loc"][steps:]}
 
 
 def _inside(value: Any, field: Field) -> Any:

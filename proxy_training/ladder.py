@@ -9,7 +9,7 @@ names it. One that diverged has come to its end: it is left out of the measureme
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +22,7 @@ from curate.proxy_training.evaluate import HeldOutSet, evaluation_fingerprint, l
 from curate.proxy_training.evaluation.evaluators import Evaluator
 from curate.proxy_training.evaluation.measured import measurements
 from curate.proxy_training.network.compiling import settle_compile
-from curate.proxy_training.packing import TokenizedDataset, same_tokenizer
+from curate.proxy_training.packing import TokenizedDataset, check_length, same_tokenizer
 from curate.proxy_training.planning.expand import LearningRates, runs_of
 from curate.proxy_training.planning.ladder_file import Ladder, Scale, load_ladder
 from curate.proxy_training.planning.simulated_epochs import SimulatedEpochs
@@ -31,11 +31,12 @@ from curate.proxy_training.run import Run
 from curate.proxy_training.scheduling.devices import Device, gpus_here, places_for
 from curate.proxy_training.scheduling.grouping import Groups, settle_groups
 from curate.proxy_training.scheduling.standing import note_start
+from curate.proxy_training.scheduling.taking_up import taken_up
 from curate.proxy_training.scheduling.watching import Watcher
 from curate.proxy_training.tokens.tokenizer import load_tokenizer
 from curate.proxy_training.training.logs import whole_lines
 from curate.proxy_training.training.options import TrainingOptions
-from curate.proxy_training.training.run_folders import divergence, is_finished, run_folder
+from curate.proxy_training.training.run_folders import divergence, divergence_file, is_finished, run_folder
 
 if TYPE_CHECKING:
     from curate.proxy_training.training.world import World
@@ -57,6 +58,8 @@ class Ready:
     device: Literal["cpu", "cuda"]
     """What the procedure was settled for."""
     out: Path
+    simulate_epochs: SimulatedEpochs | None = None
+    """What the runs were cut down by."""
 
     def train(
         self,
@@ -74,15 +77,22 @@ class Ready:
         Over `workers` processes, as tasks of the Ray cluster that this process is connected to, or one group after
         another on all ranks of `world`. Raises TrainingError naming all that failed, Stopped when `stop` says so.
         """
+        wanted = self._wanted(scales)
         with ExitStack() as start:
 
             def settled() -> Groups:
-                return self._settled(scales, progress, start, in_parts=part is not None)
+                return self._settled(wanted, progress, start, in_parts=part is not None)
 
             groups = world.on_main(settled) if world is not None and world.size > 1 else settled()
-            groups = groups.part(*part) if part else groups
+            if part:
+                groups = groups.part(*part)
+                mine = {run.fingerprint for group in (*groups.todo, *groups.done) for run in group.runs}
+                wanted = [run for run in wanted if run.fingerprint in mine]
             if not groups.todo:
                 return
+            for note in (*_repeats(wanted, self.simulate_epochs), taken_up(wanted, groups.todo, self.out)):
+                if note:
+                    progress.note(note)
             task = start.enter_context(progress.task(f"train {self.ladder.name}", total=100.0, unit="%"))
 
             def watcher(at_once: int) -> Watcher:
@@ -95,18 +105,19 @@ class Ready:
             else:
                 failures = self._here(groups, watcher, stop, workers=workers, progress=progress)
         if failures:
+            failed = sum(not is_finished(self.out, run) for run in wanted)
             raise TrainingError(
-                f"{len(failures)} of {len(self.runs)} runs of ladder {self.ladder.name!r} failed; the others are kept "
-                f"in {self.out}, and the same command tries only the missing ones:\n" + "\n".join(failures)
+                f"{failed} of {len(wanted)} runs of ladder {self.ladder.name!r} failed; the others are kept in "
+                f"{self.out}, and the same command tries only the missing ones:\n" + "\n".join(failures)
             )
 
     def unfinished(self) -> list[Run]:
         """Runs that have not come to their end."""
-        return [run for run in self.runs if not is_finished(self.out, run.fingerprint)]
+        return [run for run in self.runs if not is_finished(self.out, run)]
 
     def diverged(self) -> list[tuple[Run, str]]:
         """Runs that diverged, with the sentence that says where."""
-        said = [(run, divergence(run_folder(self.out, run.fingerprint))) for run in self.runs]
+        said = [(run, divergence(run_folder(self.out, run.fingerprint), run.evaluation)) for run in self.runs]
         return [(run, sentence) for run, sentence in said if sentence]
 
     def measurements(self, progress: Progress | None = None) -> pa.Table:
@@ -118,14 +129,17 @@ class Ready:
             raise TrainingError(f"All runs of ladder {self.ladder.name!r} diverged: lower its learning rate.")
         progress = progress or Progress()
         for run in diverged:
-            path = run_folder(self.out, run.fingerprint) / "failed.json"
+            path = divergence_file(run_folder(self.out, run.fingerprint), run.evaluation)
             progress.note(f"{run.name} diverged and is left out of the measurements; to try it again, delete {path}.")
         return measurements(measured, out=self.out, ladder=self.ladder.name)
 
-    def _settled(self, scales: Sequence[str], progress: Progress, start: ExitStack, *, in_parts: bool) -> Groups:
-        """The groups to train, recorded before the first of them starts, and kept until `start` closes."""
+    def _wanted(self, scales: Sequence[str]) -> list[Run]:
+        """The runs of these rungs; of all, where none is named."""
         chosen = {self.ladder.scale(name).name for name in scales}
-        wanted = [run for run in self.runs if not chosen or run.scale.name in chosen]
+        return [run for run in self.runs if not chosen or run.scale.name in chosen]
+
+    def _settled(self, wanted: Sequence[Run], progress: Progress, start: ExitStack, *, in_parts: bool) -> Groups:
+        """The groups to train, recorded before the first of them starts, and kept until `start` closes."""
         automatic = [name for name in ("precision", "compile") if getattr(self.ladder, name) == "auto"]
         note = note_start(self.runs, out=self.out, ladder=self.ladder.name, automatic=automatic, in_parts=in_parts)
         if note:
@@ -194,12 +208,14 @@ def ready(
     `together`: several ranks will train each group; `on_ray`: the cluster that this process is connected to will, and
     its GPUs count, not those of this machine. `heldout` maps a name to Parquet files with a `text` column,
     `tasks` are as evaluate.load_tasks takes them. Raises MismatchError when the datasets do not share a tokenizer,
-    InputError for held-out sets that cannot be used.
+    InputError for held-out sets that cannot be used, and for a dataset that holds less than one sequence.
     """
     progress = progress or Progress()
     if not datasets or not heldout:
         raise InputError("A ladder needs at least one dataset and one held-out set.")
     tokenizer_fingerprint = same_tokenizer(datasets)
+    for name, packed in datasets.items():
+        check_length(replace(packed, name=name), ladder.sequence_length)
     tokenizer = load_tokenizer(next(iter(datasets.values())).tokenizer_path)
     sets = _load_heldout_sets(heldout, tokenizer, ladder)
     evaluators = _load_tasks(tasks, tokenizer, ladder, taken=sets, progress=progress)
@@ -221,9 +237,7 @@ def ready(
     runs = runs_of(ladder, datasets, procedure, evaluation=evaluation, learning_rates=learning_rates)
     if simulate_epochs is not None:
         runs = [simulate_epochs.applied(run) for run in runs]
-    for note in _repeats(runs, simulate_epochs):
-        progress.note(note)
-    return Ready(ladder, tuple(runs), sets, evaluators, options or TrainingOptions(), on, out)
+    return Ready(ladder, tuple(runs), sets, evaluators, options or TrainingOptions(), on, out, simulate_epochs)
 
 
 def train_ladder(

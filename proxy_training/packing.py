@@ -31,6 +31,7 @@ ORDER_BLOCK = 4096
 """Places of the order that are computed at once: one place costs as much as a thousand, a third of a millisecond."""
 BYTES_PER_TOKEN = 3.0
 """Of text, at least, where it is not a very small vocabulary's: what the disk is checked for."""
+GIVEN = "tokens that were given; v1"
 SPOOL = "spool"
 VERIFIED = 1 << 24
 """Tokens that are looked at at once."""
@@ -73,7 +74,7 @@ class TokenizedDataset:
     tokenizer_fingerprint: str
     """Fingerprint of the tokenizer file."""
     fingerprint: str
-    """Hash of dataset, tokenizer, packing rule and seed: what a run depends on."""
+    """Hash of dataset, tokenizer, packing rule and seed, or of tokens that were given: what a run depends on."""
 
     @property
     def tokenizer_path(self) -> Path:
@@ -102,10 +103,12 @@ def pack_dataset(
     A folder that already holds this dataset under this tokenizer and seed is opened instead; anything else in it is
     rebuilt, but for the pieces of a packing that was killed. `workers`: processes for large input, at most one a core
     (one alone uses all cores, too, only not as well). Raises InputError naming file and column for input that cannot
-    be used, and for a dataset without a document; TrainingError when the disk is too small.
+    be used, and for a dataset without text; TrainingError when the disk is too small. Documents that share an id are
+    noted: the order follows the id.
     """
     packed_fingerprint = fingerprint_of([PACKING, fingerprint, tokenizer_fingerprint(tokenizer), seed])
-    if (found := current(out, packed_fingerprint, name=name)) is not None:
+    found = current(out, packed_fingerprint, name=name)
+    if found is not None and found.text_bytes:
         return found
     progress = progress or Progress()
     pieces = cut(parts)
@@ -122,9 +125,14 @@ def pack_dataset(
             workers=min(workers, len(os.sched_getaffinity(0))),
             task=task,
         )
-    if not any(len(piece.lengths) for piece in spooled):
-        raise InputError(
-            f"Dataset {name!r} holds no documents in its {len(parts)} part(s); there is nothing to train on."
+    documents = sum(len(piece.lengths) for piece in spooled)
+    if not any(piece.text_bytes for piece in spooled):
+        what = f"no text in its {documents:,} documents" if documents else f"no documents in its {len(parts)} part(s)"
+        raise InputError(f"Dataset {name!r} holds {what}; there is nothing to train on.")
+    if repeated := documents - _distinct(spooled):
+        progress.note(
+            f"{name}: {repeated:,} of {documents:,} documents repeat the id of another one. The order follows a hash "
+            "of the id, so that documents of one id stand together; give each an id of its own to spread them."
         )
     return finish(
         spooled,
@@ -134,6 +142,20 @@ def pack_dataset(
         vocab_size=entries,
         out=out,
     )
+
+
+def _distinct(spooled: Sequence[Spooled]) -> int:
+    """How many ids the documents have."""
+    return len(np.unique(np.concatenate([piece.keys[:, 0] for piece in spooled])))
+
+
+def check_length(packed: TokenizedDataset, length: int) -> None:
+    """Raise InputError where a dataset does not fill one training sequence of `length` tokens and the next one."""
+    if packed.tokens <= length:
+        raise InputError(
+            f"Dataset {packed.name!r} holds {packed.tokens:,} tokens, fewer than one sequence of {length + 1:,}; give "
+            "it more text, take it out, or lower the ladder's sequence_length."
+        )
 
 
 def current(out: Path, fingerprint: str, *, name: str) -> TokenizedDataset | None:
@@ -198,15 +220,7 @@ def finish(
 def open_packed(folder: Path, *, verify: bool = False) -> TokenizedDataset:
     """Open a packed folder; with `verify` the tokens are read once, their hash compared and their ids looked at, and
     so is the tokenizer. Raises InputError if damaged."""
-    path = folder / "tokens.json"
-    try:
-        facts = _Facts.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); pack the dataset first.") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        what = ": ".join([*map(str, first["loc"]), first["msg"]])
-        raise InputError(f"{path}: not the description of a packed dataset ({what}); pack it again.") from None
+    facts = _facts_of(folder)
     packed = TokenizedDataset(folder=folder, **facts.model_dump(exclude={"content"}))
     binary = folder / "tokens.bin"
     expected = packed.tokens * token_dtype(packed.vocab_size).itemsize
@@ -222,6 +236,25 @@ def open_packed(folder: Path, *, verify: bool = False) -> TokenizedDataset:
         if largest >= packed.vocab_size:
             raise InputError(f"{binary}: holds id {largest} of a vocabulary of {packed.vocab_size}; pack it again.")
     return packed
+
+
+def open_given(folder: Path) -> TokenizedDataset:
+    """Open a packed folder that somebody else made and that was verified: it is known by its tokens and its tokenizer.
+    From which text it was made, and how, it only says, and two folders may say the same."""
+    packed = open_packed(folder)
+    return replace(packed, fingerprint=fingerprint_of([GIVEN, _facts_of(folder).content, packed.tokenizer_fingerprint]))
+
+
+def _facts_of(folder: Path) -> _Facts:
+    path = folder / "tokens.json"
+    try:
+        return _Facts.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); pack the dataset first.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = ": ".join([*map(str, first["loc"]), first["msg"]])
+        raise InputError(f"{path}: not the description of a packed dataset ({what}); pack it again.") from None
 
 
 def _verify_tokenizer(packed: TokenizedDataset) -> None:
@@ -252,8 +285,7 @@ class Sequences:
         self.length = length
         self.seed = seed
         self.windows = (tokens - 1) // length
-        if self.windows < 1:
-            raise InputError(f"Dataset {packed.name!r} holds {tokens} tokens, fewer than one sequence of {length + 1}.")
+        check_length(replace(packed, tokens=tokens), length)
         self._stream = packed.stream()
         self._block = (0, np.empty(0, dtype=np.int64))
         """A part of the order, from the cursor that needed it first; one value, so that threads may share it."""

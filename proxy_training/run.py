@@ -30,7 +30,7 @@ class Run:
     procedure: Procedure
     """The rules."""
     evaluation: str
-    """Fingerprint of the held-out sets and the metric."""
+    """Fingerprint of what it is measured on; no part of the run's own: the weights do not depend on it."""
     learning_rate_factor: float = 1.0
     """Times the rule's learning rate: other than 1 shows whether the order of datasets depends on it."""
     drawn_from_tokens: int | None = None
@@ -43,7 +43,8 @@ class Run:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names the run's folder; the same in another clone. The name of the dataset is not part of it."""
+        """Names the weights and the run's folder; the same in another clone. Neither the name of the dataset is part of
+        it nor what is measured."""
         return fingerprint(
             {
                 "procedure": self.procedure.fingerprint(),
@@ -51,7 +52,6 @@ class Run:
                 "scale": self.scale.identity(),
                 "vocab_size": self.dataset.vocab_size,
                 "seed": self.seed,
-                "evaluation": self.evaluation,
                 **({} if self.learning_rate_factor == 1 else {"learning_rate_factor": self.learning_rate_factor}),
                 **({} if self.drawn_from_tokens is None else {"drawn_from_tokens": self.drawn_from_tokens}),
             }
@@ -159,6 +159,11 @@ class Run:
     def longest_tokens(self) -> int:
         """Tokens of its longest branch."""
         return self.tokens(self.scale.budgets_tokens[-1])
+
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        """Tokens at which it is measured: what each budget really trains on, rising."""
+        return tuple(map(self.tokens, self.scale.budgets_tokens))
 
     @property
     def epochs(self) -> float:

@@ -3,12 +3,12 @@
 The data, the order and the rates of a budget D are those of a separate training of D tokens up to the trunk's
 warm-up; three budgets D, D/2, D/4 cost 1.15 x the longest instead of 1.75 x. Under a cosine schedule the trunk is empty
 and each branch a training from the start. Each run lives in a folder: `run.json` (what it is), `curve.jsonl` (losses),
-`points/<tokens>.json` (one a budget), `model.safetensors` (the longest branch, cooled down), `failed.json` or
+`points/` (one a budget and evaluation), `model.safetensors` (the longest branch, cooled down), `failed.json` or
 `result.json`, written last; checkpoints lie in the group's folder. A kill at any moment loses seconds; the resumed
-group gives the same losses, bit for bit on a CPU. The same loop serves a CPU, a GPU and every rank of a `World`.
+group gives the same losses, bit for bit on a CPU. The same loop serves a CPU, a GPU and every rank of a `World`. What
+is trained, and asked for other values than it has, is measured again where its weights were kept.
 """
 
-import json
 import math
 import os
 import time
@@ -19,19 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
 
 from curate.errors import TrainingError
-from curate.fingerprints import write_json
 from curate.proxy_training.evaluation.evaluators import Evaluator
-from curate.proxy_training.evaluation.points import branch_facts, measured, not_finite
 from curate.proxy_training.run import Run
 from curate.proxy_training.training.checkpoints import CheckpointStore
 from curate.proxy_training.training.faults import Stopped, explained
 from curate.proxy_training.training.logs import Curve, open_sinks
+from curate.proxy_training.training.measuring import measure_branch, measure_missing, measured_again
 from curate.proxy_training.training.options import TrainingOptions
-from curate.proxy_training.training.run_folders import divergence
 from curate.proxy_training.training.throughput import peak_flops_per_second
 from curate.proxy_training.training.trainer import Step, Trainer
 from curate.proxy_training.training.training_group import GroupResult, TrainingGroup, Watch, check_alike, diverged
@@ -84,7 +80,7 @@ def train_group(
     done again, and a run that diverged is not tried again.
 
     Every rank of `world` calls it. Raises Stopped when asked to stop; TrainingError when memory or disk do not suffice,
-    all checkpoints are damaged, or another process trains one of the runs.
+    or another process trains one of the runs.
     """
     watch, options, world = watch or Watch(), options or TrainingOptions(), world or World()
     check_alike(runs)
@@ -96,6 +92,9 @@ def train_group(
             return done
         try:
             with _deterministic(world, options):
+                if world.on_main(partial(measured_again, group)):
+                    return world.on_main(group.ended)
+                world.on_main(group.forget_lost)
                 return _train(group)
         except Stopped:
             raise
@@ -112,13 +111,13 @@ def _train(group: TrainingGroup) -> GroupResult:
     """The recipe: for each budget, the trunk goes on, a branch cools down and is measured, the trunk comes back."""
     trainer = Trainer(group.runs, options=group.options, world=group.world)
     store = group.world.checkpoints(group.folder / "checkpoints", keep=group.options.keep_checkpoints)
-    for member in group.world.on_main(lambda: [i for i in trainer.living if divergence(group.of(i))]):
+    for member in group.world.on_main(lambda: [i for i in trainer.living if group.divergence(i)]):
         trainer.take_out(member)
     with closing(trainer), _curves(group):
         first = group.runs[0]
         for budget in first.scale.budgets_tokens:
             steps, tokens = first.steps(budget), first.tokens(budget)
-            if group.world.on_main(partial(group.has_points, trainer.living, tokens)):
+            if group.world.on_main(partial(group.is_settled, trainer.living, tokens)):
                 continue
             start, branch = first.procedure.decay_start(steps), f"branch-{tokens}"
             longest = budget == first.scale.budgets_tokens[-1]
@@ -126,7 +125,7 @@ def _train(group: TrainingGroup) -> GroupResult:
             _train_phase(group, trainer, store, "trunk", until=start, decay=None)
             trunk = None if longest else trainer.tensors()
             _train_phase(group, trainer, store, branch, until=steps, decay=(start, steps))
-            _measure(group, trainer, phase=branch, start=start, longest=longest)
+            measure_branch(group, trainer, phase=branch, start=start)
             if trunk is not None:
                 trainer.restore(start, trunk)
                 if trainer.micro_batch < int(trunk["trainer.micro_batch"]):  # memory ran out in the branch:
@@ -147,7 +146,9 @@ def _train_phase(
 ) -> None:
     """Take `trainer` to step `until`, from the newest checkpoint of the phase if there is one."""
     options, watch, world = group.options, group.watch, group.world
-    found = store.newest(phase=phase, facts=group.facts, template=trainer.tensors(), warn=watch.warn)
+    found = None
+    if phase != "trunk" or not trainer.step:  # a trunk that is on its way is here already
+        found = store.newest(phase=phase, facts=group.facts, template=trainer.tensors(), warn=watch.warn)
     if found and found[0] > until:
         raise TrainingError(
             f"{group.folder}: its {phase} stands at step {found[0]}, behind step {until}, where a budget that has no "
@@ -155,8 +156,8 @@ def _train_phase(
         )
     if found and found[0] > trainer.step:
         trainer.restore(*found)
-    for curve in group.curves:
-        curve.cut(phase, trainer.step)
+    for member in trainer.living if world.main else ():  # who diverged is not trained again
+        group.curves[member].cut(phase, trainer.step, until=until)
     meter = _Meter(group, trainer)
 
     saved = time.monotonic()
@@ -196,8 +197,9 @@ def _note(group: TrainingGroup, trainer: Trainer, step: Step, meter: "_Meter", *
         group.watch.warn(step.shrunk)
     for member in step.diverged:
         what = f"loss {step.losses[member]}, gradient norm {step.gradient_norms[member]}"
-        diverged(group, trainer, member, what, learning_rate=step.learning_rates[member], step=trainer.step - 1)
-    row_due = last or trainer.step % meter.every == 0
+        spikes, rate = int(trainer.spikes.count[member]), step.learning_rates[member]
+        diverged(group, member, what, step=trainer.step - 1, spikes=spikes, learning_rate=rate)
+    row_due = last or trainer.step % meter.every == 0 or (phase == "trunk" and trainer.step in group.leaves.values())
     speed = meter.read() if row_due or any(step.spiked) else {}
     for member in trainer.living:
         if row_due or step.spiked[member]:
@@ -239,55 +241,19 @@ class _Meter:
         }
 
 
-def _measure(group: TrainingGroup, trainer: Trainer, *, phase: str, start: int, longest: bool) -> None:
-    """Write the point of every living member that has none; its weights, if they are to be kept."""
-    facts = {member: branch_facts(trainer, member, phase=phase, start=start) for member in trainer.living}
-    stacked = group.world.whole_state(trainer.model)
-
-    def measure(member: int) -> list[str]:
-        """Metrics that are not finite; the point is written when there are none."""
-        path = group.point(member, facts[member]["tokens"])
-        if path.exists():
-            return []
-        weights = {name: _of_member(weight, trainer, member) for name, weight in stacked.items()}
-        began = time.monotonic()
-        values = measured(trainer, weights, member, group.evaluators, path=path.with_suffix(".parquet"))
-        if bad := not_finite(values):
-            return bad
-        if longest:
-            save_file(weights, group.of(member) / "model.safetensors")
-        if group.options.keep == "all":
-            save_file(weights, path.with_suffix(".safetensors"))
-        write_json(path, facts[member] | values | {"evaluation_seconds": time.monotonic() - began})
-        return []
-
-    for member, bad in group.world.on_main(lambda: [(some, measure(some)) for some in trainer.living]):
-        if bad:
-            trainer.take_out(member)
-            if group.world.main:
-                what = f"{', '.join(bad)} not finite"
-                diverged(group, trainer, member, what, learning_rate=group.runs[member].learning_rate)
-
-
-def _of_member(weight: Tensor, trainer: Trainer, member: int) -> Tensor:
-    return weight if trainer.model.members is None else weight[member].contiguous()
-
-
 def _results(group: TrainingGroup, trainer: Trainer) -> GroupResult:
     """Write `result.json` of every run that reached its end; how all ended."""
     results, failures = {}, {}
     for member, run in enumerate(group.runs):
-        folder = group.of(member)
         if not trainer.alive[member]:
-            if divergence(folder) is None:  # deleted while the group was on its way: its checkpoints still know
-                diverged(group, trainer, member, "in an earlier session", learning_rate=run.learning_rate)
-            failures[run.fingerprint] = divergence(folder) or ""
-            continue
-        points = [json.loads(group.point(member, run.tokens(some)).read_text()) for some in run.scale.budgets_tokens]
-        result = {**run.facts(), "points": points, "torch": torch.__version__, "members": len(group.runs)}
-        (folder / "failed.json").unlink(missing_ok=True)
-        write_json(folder / "result.json", result)
-        results[run.fingerprint] = result
+            if group.divergence(member) is None:  # deleted while the group was on its way: its checkpoints still know
+                spikes, what = int(trainer.spikes.count[member]), "in an earlier session"
+                diverged(group, member, what, step=trainer.step, spikes=spikes, learning_rate=run.learning_rate)
+        elif measure_missing(group, member):  # what is asked for has changed on the way
+            group.curves[member].put_in_order(group.leaves)
+            results[run.fingerprint] = group.finish(member)
+        if sentence := group.divergence(member):
+            failures[run.fingerprint] = sentence
     return GroupResult(results, failures)
 
 

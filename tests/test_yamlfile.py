@@ -89,7 +89,10 @@ CHOICES = "keep: must be first, last, {best: ...} or {ranked: [...], by: ...}; g
     ("keep: {ranked: wiki, by: kind}", "keep.ranked: must be a list, [...]; got 'wiki'."),
     ("keep: {ranked: [], by: kind}", "keep.ranked: must have 1 or more; got []."),
     ("keep: {ranked: [wiki]}", "keep.by: this field is missing."),
-    ("keep: {ranked: [a], by: b, then: c}", "keep.then: Input should be 'first' or 'last' (found 'c')."),
+    ("keep: {ranked: [a], by: b, then: c}", "keep.then: must be 'first' or 'last' (found 'c')."),
+    ("keep: {best: a, ranked: [b], by: c, els: d}", CHOICES % "{'best': 'a', 'ranked': ['b'], 'by': 'c', 'els': 'd'}"),
+    ("wrods: {}", "wrods: there is no such field here; did you mean 'words'?"),
+    ("colour: red", "colour: there is no such field here."),
     ("words: {en: 5}", "words.en: must be text or a list, [...]; got 5."),
     ("words: [en]", "words: must be fields, {...}; got ['en']."),
 ])  # fmt: skip
@@ -98,3 +101,33 @@ def test_a_choice_that_is_none_is_one_sentence_with_the_choices(tmp_path: Path, 
     with pytest.raises(RecipeError) as error:
         file.parse(_Choices, file.data)
     assert str(error.value) == f"{file.path}, line 2, {said}"
+
+
+class _Several(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    factors: tuple[Annotated[float, Field(gt=0)], ...] = Field((), min_length=1)
+    on: int | list[str] = 1
+
+
+class _Rates(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    rates: _Several | list[Annotated[float, Field(gt=0, le=1e6)]]
+    counts: Annotated[int, Field(ge=1)] | dict[str, Annotated[int, Field(ge=1)]] = 1
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("rates: [1, .nan]", "rates[1]: must be a number (found nan)."),
+    ("rates: [2e6]", "rates[0]: must be 1,000,000 or less (found 2000000.0)."),
+    ("rates: {factors: [0]}", "rates.factors[0]: must be above 0 (found 0)."),
+    ("rates: {factors: [1], on: [2]}", "rates.on[0]: must be text (found 2)."),
+    ("rates: 3", "rates: must be {factors: [...], on: ...} or a list, [...]; got 3."),
+    ("rates: [a]", "rates[0]: must be a number (found 'a')."),
+    ("rates: [1]\ncounts: 0", "counts: must be 1 or more (found 0)."),
+    ("rates: [1]\ncounts: {a: 1.5}", "counts.a: must be a whole number (found 1.5)."),
+    ("rates: [1]\ncounts: many", "counts: must be a whole number or fields, {...}; got 'many'."),
+])  # fmt: skip
+def test_a_value_of_the_right_kind_is_told_what_is_wrong_inside_it(tmp_path: Path, text: str, said: str) -> None:
+    file = load_yaml(_file(tmp_path, text))
+    with pytest.raises(RecipeError) as error:
+        file.parse(_Rates, file.data)
+    assert str(error.value) == f"{file.path}, line {text.count(chr(10)) + 1}, {said}"

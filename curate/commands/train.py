@@ -14,8 +14,8 @@ from curate.commands.watching import watched, watching_options
 from curate.errors import CurateError, InputError
 
 if TYPE_CHECKING:
+    from curate.proxy_training.training.options import Logger
     from curate.proxy_training.training.world import World
-    from curate.study_file import Logger
 
 WORDS = ("status", "tune", "launch", "export")
 
@@ -128,15 +128,14 @@ def _plan(options: argparse.Namespace) -> int:
     from curate.proxy_training.planning.plan import plan_ladder
     from curate.report.ladder_view import ladder_view
 
-    ladder, datasets, rates, simulated = training_words.ladder_of(
-        options.study, options.ladder, options.work, builtin_only=options.builtin_only
-    )
+    asked = training_words.asked(options.study, options.ladder, options.work, builtin_only=options.builtin_only)
     plan = plan_ladder(
-        ladder,
-        datasets=datasets,
+        asked.ladder,
+        datasets=asked.datasets,
         devices=options.on or None,
-        learning_rates=rates,
-        simulate_epochs=simulated,
+        learning_rates=asked.learning_rates,
+        simulate_epochs=asked.simulate_epochs,
+        estimated=asked.estimated,
         workers=options.workers,
     )
     if options.json:
@@ -147,7 +146,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _loggers(names: str) -> "tuple[Logger, ...]":
-    from curate.study_file import Logger
+    from curate.proxy_training.training.options import Logger
 
     known = get_args(Logger)
     wanted = [name.strip() for name in names.split(",") if name.strip()]

@@ -5,11 +5,13 @@ import json
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate.commands.options import BUILTIN_ONLY, Commands, command, place, show
 from curate.commands.watching import watched, watching_options
+from curate.errors import InputError
 
 if TYPE_CHECKING:
     from curate.proxy_training.planning.expand import LearningRates
@@ -33,7 +35,8 @@ def add(commands: Commands) -> None:
         "curate train status /shared/work --watch",
         "curate train status --json",
     )
-    status.add_argument("work", nargs="?", default="curate-work", help="the work folder (default curate-work)")
+    status.add_argument("folder", nargs="?", default=None, metavar="WORK", help="the work folder, as with --work")
+    status.add_argument("--work", default="curate-work", help="work folder (default curate-work)")
     status.add_argument("--json", action="store_true", help="as JSON, a row a run")
     status.add_argument("--watch", action="store_true", help="go on until nothing is running")
     status.set_defaults(command=_status)
@@ -68,10 +71,10 @@ def add(commands: Commands) -> None:
         "curate train launch open_sci_ref --rung 1.3B --for slurm --out jobs",
         "curate train launch dclm --rung 1B-1x --for open_lm",
     )
-    launch.add_argument("ladder", help="a ladder's name or YAML file")
+    launch.add_argument("ladder", help="a ladder's name or YAML file; commands of ours name it with --ladder")
     launch.add_argument("--rung", required=True, help="the scale to train")
     launch.add_argument("--for", required=True, dest="target", choices=TARGETS, help="what is to run it")
-    launch.add_argument("--budget", type=int, default=None, metavar="TOKENS", help="of the rung (default: its longest)")
+    launch.add_argument("--budget", default=None, metavar="TOKENS", help="of the rung, as 300B (default: its longest)")
     launch.add_argument("--seed", type=int, default=0, help="of the run, where the target takes one (default 0)")
     launch.add_argument("--runs", type=int, default=1, help="datasets x seeds, for a job array (default 1)")
     launch.add_argument("--study", default="study.yaml", help="the study's file, as the job names it")
@@ -93,7 +96,7 @@ def add(commands: Commands) -> None:
     export.add_argument("run_or_work", type=Path, help="a work folder, or the folder of a run in it")
     export.add_argument("out", type=Path, help="the folder to write; empty, or not there yet")
     export.add_argument("--run", default=None, help="of a work folder: a run's name, or the beginning of its id")
-    export.add_argument("--budget", type=int, default=None, metavar="TOKENS", help="of the run (default: its longest)")
+    export.add_argument("--budget", default=None, metavar="TOKENS", help="of the run, as 300B (default: its longest)")
     export.add_argument("--tokenizer", type=Path, default=None, help="its file, where the work folder has it no more")
     export.set_defaults(command=_export)
 
@@ -107,29 +110,59 @@ def device_option(parser: argparse.ArgumentParser) -> None:
 TARGETS = ("torchrun", "slurm", "megatron", "open_lm", "dclm")
 
 
-def ladder_of(
-    name: str, ladder: str | None, work: Path, *, builtin_only: bool
-) -> "tuple[Ladder, dict[str, int | None] | None, LearningRates | None, SimulatedEpochs | None]":
-    """The ladder of a study's file, its datasets with their tokens where they are packed already, the learning rates
-    that it trains besides, and the epochs that it simulates; or a ladder alone."""
-    from curate.proxy_training.planning.ladder_file import load_ladder
+@dataclass(frozen=True)
+class Asked:
+    """What a plan is asked for: a study, or a ladder alone."""
+
+    ladder: "Ladder"
+    datasets: dict[str, int | None] | None = None
+    """Of a study, with their tokens where they are packed already."""
+    estimated: frozenset[str] = frozenset()
+    """Those that were packed in the work folder before, with the tokenizer and the documents of then."""
+    learning_rates: "LearningRates | None" = None
+    simulate_epochs: "SimulatedEpochs | None" = None
+
+
+def asked(name: str, ladder: str | None, work: Path, *, builtin_only: bool) -> Asked:
+    """What is in a study's file, or in a ladder's, as far as a plan needs it. Raises a CurateError for what the
+    training would refuse without data."""
+    from curate.proxy_training.packing import open_packed
+    from curate.proxy_training.planning.ladder_file import check_tokenizer, load_ladder
     from curate.study_file import load_study
     from curate.yamlfile import load_yaml
 
     path = Path(name)
     data = load_yaml(path).data if path.suffix in (".yaml", ".yml") else None
     if not isinstance(data, dict) or "datasets" not in data:
-        return load_ladder(name), None, None, None
+        check_tokenizer(name)
+        return Asked(load_ladder(name))
     study = load_study(path, ladder=ladder, builtin_only=builtin_only)
-    known = _packed_tokens(work)
-    datasets = {dataset: known.get(dataset) for dataset in study.order}
-    return study.its_ladder(), datasets, study.learning_rates, study.simulate_epochs
+    given = {dataset: open_packed(folder).tokens for dataset, folder in study.tokens.items()}
+    before = _packed_tokens(work)
+    return Asked(
+        study.its_ladder(),
+        {dataset: given.get(dataset, before.get(dataset)) for dataset in study.order},
+        frozenset(before) & set(study.order) - set(given),
+        study.learning_rates,
+        study.simulate_epochs,
+    )
 
 
 def _packed_tokens(work: Path) -> dict[str, int]:
-    """Tokens of the datasets that a work folder holds, by the name under which they were packed."""
-    facts = [json.loads(path.read_text()) for path in sorted((work / "tokens").glob("*/tokens.json"))]
-    return {fact["name"]: fact["tokens"] for fact in facts}
+    """Tokens of the datasets that a work folder holds, by the name under which they were packed last; a sentence on
+    what is damaged."""
+    from curate.proxy_training.packing import open_packed
+
+    paths = sorted((work / "tokens").glob("*/tokens.json"), key=lambda path: path.stat().st_mtime)
+    tokens: dict[str, int] = {}
+    for path in paths:
+        try:
+            packed = open_packed(path.parent)
+        except InputError as error:
+            print(f"{error} `curate train` does.", file=sys.stderr)
+        else:
+            tokens[packed.name] = packed.tokens
+    return tokens
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -138,7 +171,16 @@ def _status(options: argparse.Namespace) -> int:
     from curate.proxy_training.scheduling.standing import standing
     from curate.report.training_view import standing_line, standing_screen
 
-    out = Path(options.work) / "ladder"
+    work = Path(options.folder or options.work)
+    out = work / "ladder"
+    while before := _before_training(work):
+        if options.json:
+            print(json.dumps({"ladder": None, "runs": [], "left_seconds": None, "preparing": before}, indent=1))
+        else:
+            print(before, flush=True)
+        if not options.watch or not _is_prepared_now(work):
+            return 0
+        time.sleep(LINES_SECONDS)
     now = standing(out)
     if options.watch:
         console, told = Console(), 0.0
@@ -157,6 +199,28 @@ def _status(options: argparse.Namespace) -> int:
     else:
         show(standing_screen(now))
     return 0
+
+
+def _before_training(work: Path) -> str | None:
+    """What goes on in a work folder in which a study was begun, and no ladder yet; None in any other."""
+    from curate.preparation import PREPARING
+
+    if (work / "ladder" / "started.json").exists() or not (work / PREPARING).exists():
+        return None
+    packed = ", ".join(_packed_tokens(work))
+    there = f"packed so far: {packed}" if packed else "nothing is packed yet"
+    if _is_prepared_now(work):
+        return (
+            f"{work}: a study is being prepared, and training has not begun ({there}). `curate status` shows recipes."
+        )
+    return f"{work}: a study was prepared here ({there}), and no training has begun; the same command goes on."
+
+
+def _is_prepared_now(work: Path) -> bool:
+    from curate.preparation import PREPARING
+    from curate.proxy_training.training.locks import is_free
+
+    return not is_free(work / PREPARING)
 
 
 def _tune(options: argparse.Namespace) -> int:
@@ -178,6 +242,7 @@ def _tune(options: argparse.Namespace) -> int:
             heldout=study.heldout,
             ladder=prepared.ladder,
             out=options.work / "ladder",
+            options=study.training.model_copy(update={"keep": "longest", "log": ()}),
             device=options.device,
             progress=progress,
         )
@@ -207,6 +272,7 @@ def _launch(options: argparse.Namespace) -> int:
         runs=options.runs,
         study=options.study,
         work=options.work,
+        ladder_given=options.ladder,
     )
     for name, text in made.files.items():
         if options.out is None:
@@ -221,6 +287,7 @@ def _launch(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers draws some of its own; read at its import
     from curate.proxy_training.evaluation.finished import export_run, find_run
 
     run = find_run(options.run_or_work, options.run)

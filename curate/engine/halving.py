@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate.documents import Batch
+from curate.out_of_memory import is_out_of_memory
 from curate.steps import Outcome
 
 
@@ -24,11 +25,6 @@ def halving(process: Callable[[Batch], Outcome], batch: Batch) -> Outcome:
     middle = len(batch) // 2
     halves = [Batch(batch.data.slice(0, middle)), Batch(batch.data.slice(middle))]
     return _joined([halving(process, half) for half in halves], middle)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the host's or an accelerator's memory ran out (torch's class by name: it need not be there)."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _free_device_memory() -> None:

@@ -123,15 +123,20 @@ def _costs(plan: LadderPlan) -> list[Text]:
                 f"{_hours(seconds)} {device.name} hours, {_money(dollars)} at ${device.dollars_per_hour:g} an hour "
                 f"({device.source})."
             )
+    scale = max(plan.rungs, key=lambda rung: rung.budgets[-1].tokens).scale.name
     for name, epochs in plan.repeated.items():
-        scale = max(plan.rungs, key=lambda rung: rung.budgets[-1].tokens).scale.name
-        if plan.simulated is not None and plan.simulated.epochs(name, plan.datasets[name] or 0) > 1:
+        counted = "; an estimate, by the tokens that were packed here last" if plan.is_estimate(name) else ""
+        times = f"{'about ' if counted else ''}{compact(epochs)} epochs"
+        if plan.simulated is not None and plan.simulates(name):
             lines.append(
-                f"{visible(name)}: {compact(epochs)} epochs at the longest budget of every rung, as all of it would "
-                f"have at {compact(plan.simulated.target_tokens)} tokens (simulated)."
+                f"{visible(name)}: {times} at the longest budget of every rung, as all of it would have at "
+                f"{compact(plan.simulated.target_tokens)} tokens (simulated{counted})."
             )
         else:
-            lines.append(f"{visible(name)} holds fewer tokens than {scale} wants: {compact(epochs)} epochs there.")
+            lines.append(f"{visible(name)} holds fewer tokens than {scale} wants: {times} there{counted}.")
+    if plan.unknown:
+        names = ", ".join(visible(name) for name in plan.unknown)
+        lines.append(f"{names}: the epochs are known once the tokens are packed (no full_tokens).")
     return [Text(line) for line in lines]
 
 

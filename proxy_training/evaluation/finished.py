@@ -1,7 +1,7 @@
 """A finished run as a model: its folder to a proxy with the tokenizer, and on to a Hugging Face folder.
 
-`run.json` says the shape and the rules, `model.safetensors` (or `points/<tokens>.safetensors`, with `keep: all`) holds
-the weights, and the tokenizer is looked for in the work folder by the fingerprint that the run was made with. Models
+`run.json` says the shape and the rules, `model.safetensors` (or `points/<tokens>.safetensors`, where kept) holds the
+weights, and the tokenizer is looked for in the work folder by the fingerprint that the run was made with. Models
 come in float32, as they are measured. What is damaged or not finished is an error that names the file.
 """
 
@@ -18,20 +18,22 @@ from torch import Tensor
 from curate.errors import InputError, MismatchError
 from curate.proxy_training.model import Proxy
 from curate.proxy_training.network.parametrisation import Parametrisation
+from curate.proxy_training.planning.budgets import find_budget
 from curate.proxy_training.planning.ladder_file import Scale
 from curate.proxy_training.procedure import Procedure
 from curate.proxy_training.run import name_of_run
 from curate.proxy_training.tokens.tokenizer import end_of_text, load_tokenizer, tokenizer_fingerprint
+from curate.proxy_training.training.run_folders import weights_file
 
 MOST_NAMED = 8
 """Runs that an error lists."""
 
 
 def load_run(
-    folder: Path, *, budget_tokens: int | None = None, tokenizer: Path | None = None
+    folder: Path, *, budget_tokens: int | str | None = None, tokenizer: Path | None = None
 ) -> tuple[Proxy, Tokenizer]:
     """The cooled-down model of a finished run's `folder` and its tokenizer; of the longest budget unless another is
-    named.
+    named (79872, or "80k" where a single one rounds to it).
 
     Raises InputError for a run that is not finished, is damaged or did not keep that budget's weights, and where no
     tokenizer of the run is found; MismatchError for a `tokenizer` that it was not trained with.
@@ -65,7 +67,9 @@ def load_run(
     return model.eval(), settled
 
 
-def export_run(folder: Path, out: Path, *, budget_tokens: int | None = None, tokenizer: Path | None = None) -> str:
+def export_run(
+    folder: Path, out: Path, *, budget_tokens: int | str | None = None, tokenizer: Path | None = None
+) -> str:
     """Write the model of a finished run so that transformers loads the folder `out`; returns a sentence.
 
     Raises what `load_run` and `export_to_hugging_face` raise, and InputError for a folder that holds something.
@@ -115,7 +119,7 @@ def _facts(path: Path) -> dict[str, Any]:
     return dict(facts)
 
 
-def _weights_file(folder: Path, budget_tokens: int | None) -> Path:
+def _weights_file(folder: Path, budget_tokens: int | str | None) -> Path:
     """Where the weights of a budget lie."""
     try:
         points = [int(point["tokens"]) for point in json.loads((folder / "result.json").read_text())["points"]]
@@ -123,13 +127,18 @@ def _weights_file(folder: Path, budget_tokens: int | None) -> Path:
         raise InputError(f"{folder}: the run is not finished, it has no result.json; train it to its end.") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{folder / 'result.json'}: damaged ({error}); delete it and train again.") from error
-    if budget_tokens is None or budget_tokens == points[-1]:
-        return folder / "model.safetensors"
-    if budget_tokens not in points:
-        raise InputError(f"{folder}: no budget of {budget_tokens} tokens; it has {', '.join(map(str, points))}.")
-    path = folder / "points" / f"{budget_tokens}.safetensors"
+    budget = points[-1] if budget_tokens is None else find_budget(budget_tokens, {point: point for point in points})
+    if budget is None:
+        there = ", ".join(f"{point:,}" for point in points)
+        raise InputError(f"{folder}: no budget of {budget_tokens} tokens; it has {there}.")
+    path = weights_file(folder, budget, longest=budget == points[-1])
+    if budget == points[-1]:
+        return path
     if not path.exists():
-        raise InputError(f"{path}: these weights were not kept; `keep: all` keeps those of every budget.")
+        raise InputError(
+            f"{path}: these weights were not kept. `training: {{keep: all}}` in a study keeps those of every budget of "
+            "what it trains; for this run that means to train it again, in another work folder."
+        )
     return path
 
 

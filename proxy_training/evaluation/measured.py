@@ -16,7 +16,7 @@ import pyarrow as pa
 from curate.measurements import SCHEMA
 from curate.proxy_training.planning.rules import RULES
 from curate.proxy_training.run import FLOPS_CONVENTION, Run
-from curate.proxy_training.training.run_folders import run_folder
+from curate.proxy_training.training.run_folders import point_file, run_folder
 
 ORDER = ("dataset", "params", "scale", "seed", "tokens", "metric")
 
@@ -29,25 +29,28 @@ def measurements(runs: Iterable[Run], *, out: Path, ladder: str) -> pa.Table:
 
 
 def is_tuned(run: Run) -> bool | None:
-    """Whether the hyper-parameters come from a sweep or from a rule used where it was found; None: set by hand."""
+    """Whether rate and batch were tuned at this setting, by a sweep of the rung or by a rule that stands unchanged
+    where it was found; None: set by hand, here or in the rule's constants."""
     if run.learning_rate_factor != 1:
         return False
     if run.scale.learning_rate is not None or run.scale.batch_sequences is not None:
         return None
-    if run.procedure.tuned is not None and run.scale.name in run.procedure.tuned.rungs:
-        return True
+    if run.procedure.tuned is not None:
+        return run.scale.name in run.procedure.tuned.rungs  # other rungs have what was found at these, carried over
+    if not run.procedure.is_the_rules_own:
+        return None
     return RULES[run.procedure.rule].outside(run.size) is None
 
 
 def _of_run(run: Run, folder: Path, ladder: str) -> Iterator[dict[str, Any]]:
-    result = json.loads((folder / "result.json").read_text())
-    for point in result["points"]:
-        shared = _shared(run, point, ladder=ladder, torch=result["torch"])
+    for tokens in run.budgets:
+        point = json.loads(point_file(folder, tokens, run.evaluation).read_text())
+        shared = _shared(run, point, ladder=ladder)
         for row in [_mean(point), *point["metrics"]]:
             yield shared | {name: row[name] for name in ("metric", "value", "error", "chance", "lower_is_better")}
 
 
-def _shared(run: Run, point: dict[str, Any], *, ladder: str, torch: str) -> dict[str, Any]:
+def _shared(run: Run, point: dict[str, Any], *, ladder: str) -> dict[str, Any]:
     """What all metrics of one point have in common."""
     tokens, shape = point["tokens"], run.shape
     hyperparameters = {
@@ -59,7 +62,7 @@ def _shared(run: Run, point: dict[str, Any], *, ladder: str, torch: str) -> dict
         "weight_decay": run.settings.weight_decay,
         "precision": run.procedure.precision,
         "compile": run.procedure.compile,
-        "torch": torch,
+        "torch": point["torch"],
         "ladder": ladder,
     }
     if run.learning_rate_factor != 1:

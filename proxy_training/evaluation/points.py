@@ -1,11 +1,13 @@
 """A point: what a cooled-down model is worth at one token budget, and what it cost to get there.
 
-`points/<tokens>.json` holds the metrics of all evaluators with the facts of the branch; `points/<tokens>.parquet` their
-items (columns metric, item, value, weight: bits and bytes of each held-out document), whose paired differences between
-two runs have far smaller errors than either value. Models are measured in float32 and eagerly, whatever trained them.
+`points/<tokens>/<evaluation>.json` holds the metrics of all evaluators with the facts of the branch, and a Parquet file
+beside it their items (columns metric, item, value, weight: bits and bytes of each held-out document), whose paired
+differences between two runs have far smaller errors than either value. Models are measured in float32 and eagerly,
+whatever trained them: kept weights give later, on a CPU to the last bit, what they would have given then.
 """
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from torch import Tensor
 
+from curate.fingerprints import write_json
 from curate.proxy_training.evaluation.evaluators import Evaluator, MetricRow
+from curate.proxy_training.run import Run
 from curate.proxy_training.training.throughput import device_name, peak_flops_per_second
 from curate.proxy_training.training.trainer import Trainer, make_model
 
@@ -30,15 +35,35 @@ ITEMS = pa.schema(
 )
 
 
-def measured(
-    trainer: Trainer, weights: Mapping[str, Tensor], member: int, evaluators: Sequence[Evaluator], *, path: Path
+def measure_point(
+    run: Run,
+    weights: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+    evaluators: Sequence[Evaluator],
+    *,
+    device: torch.device,
+    path: Path,
+) -> list[str]:
+    """Write the point of `run` with these `weights` (of a plain model) to `path`, its items beside it, `facts` with it.
+    Metrics that are not finite are returned: the model has diverged, and no point is written."""
+    began = time.monotonic()
+    values = _measured(run, weights, evaluators, device=device, path=path.with_suffix(".parquet"))
+    if bad := [row["metric"] for row in values["metrics"] if not math.isfinite(row["value"])]:
+        return bad
+    own = {"evaluation": run.evaluation, "evaluation_seconds": time.monotonic() - began}
+    write_json(path, {**facts, **values, **own})
+    return []
+
+
+def _measured(
+    run: Run, weights: Mapping[str, Tensor], evaluators: Sequence[Evaluator], *, device: torch.device, path: Path
 ) -> dict[str, Any]:
-    """What all evaluators say of one member with these `weights` (of a plain model); items go to `path`, Parquet."""
-    model = make_model(trainer.runs[member], members=None, for_training=False)
+    """What all evaluators say; items go to `path`, Parquet."""
+    model = make_model(run, members=None, for_training=False)
     model.load_state_dict(dict(weights), assign=True)  # they are only read: no second copy in memory
-    model.to(trainer.world.device)
+    model.to(device)
     rows = [row for evaluator in evaluators for row in evaluator.measure(model)]
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(_items(rows), path, compression="zstd")
     heldout = {row.metric.removeprefix(BITS_PER_BYTE): row for row in rows if row.metric.startswith(BITS_PER_BYTE)}
     return {
@@ -46,11 +71,6 @@ def measured(
         "bits_per_byte": {name: row.value for name, row in heldout.items()},
         "error": {name: row.error for name, row in heldout.items()},
     }
-
-
-def not_finite(point: Mapping[str, Any]) -> list[str]:
-    """Metrics of a point that are no finite number: its model has diverged."""
-    return [row["metric"] for row in point["metrics"] if not math.isfinite(row["value"])]
 
 
 def branch_facts(trainer: Trainer, member: int, *, phase: str, start: int) -> dict[str, Any]:
@@ -75,6 +95,7 @@ def branch_facts(trainer: Trainer, member: int, *, phase: str, start: int) -> di
         "device": device_name(trainer.world.device),
         "world_size": trainer.world.size,
         "spikes": int(trainer.spikes.count[member]),
+        "torch": torch.__version__,
     }
 
 

@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from curate.errors import InputError, RecipeError
+from curate.shapes import in_words
 
 FOLDER = Path(__file__).parent / "tasks"
 Spec = TypeVar("Spec", bound=BaseModel)
@@ -133,8 +134,7 @@ def checked_spec(kind: type[Spec], settings: Mapping[str, Any]) -> Spec:
         return kind(**settings)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'task'}: {problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors()
+            f"{'.'.join(map(str, problem['loc'])) or 'task'}: {in_words(problem)}" for problem in error.errors()
         )
         raise RecipeError(f"Task {settings.get('task') or settings!r}: {problems}.") from None
 

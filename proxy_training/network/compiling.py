@@ -3,9 +3,10 @@
 `eager` compiles nothing; `blocks` each transformer block (one graph for all blocks of a shape); `whole` the way from
 tokens to the head's input as one graph; both the loss over a chunk of tokens, where cross_entropy.py has no kernel of
 its own. Compiled kernels round differently from eager ones, so the choice is a field of the procedure. Kernels lie in a
-cache on disk that all processes share: compiling costs 55 to 95 s of CPU a shape when new (`blocks` 20 to 50), 3 to 7 s
-afterwards. On a CPU `whole` trains 1.05 x as fast as `blocks` with 2 layers and 1.19 x with 4, more than it costs from
-the second dataset of a laptop ladder on, so `auto` takes it.
+cache on disk that all processes share: compiling costs 50 to 85 s of CPU a shape when new, 2 to 12 s afterwards
+(benchmarks/training/speed.json). On a CPU `whole` trains 1.05 x as fast as `blocks` with 2 layers and 1.19 x with 4,
+more than it costs from the second dataset of a laptop ladder on, so `auto` takes it. On a GPU the two are equal
+(22 layers, H100: 278,000 and 279,000 tokens a second), and `blocks` compiles in half the time.
 """
 
 import os
@@ -15,7 +16,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from curate.child_process import ask_child
 from curate.errors import TrainingError, first_line
+from curate.out_of_memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from curate.proxy_training.model import Proxy
@@ -69,8 +72,6 @@ def compile_now(model: "Proxy", example: Sequence[int]) -> None:
     left unfinished; else the first step compiles. Weights, gradients and random state stay as they are."""
     import torch
 
-    from curate.proxy_training.training.faults import is_out_of_memory
-
     tokens = torch.zeros(tuple(example), dtype=torch.long, device=model.embedding.weight.device)
     for _ in range(UNFINISHED_MAX):
         try:
@@ -106,8 +107,6 @@ def keep_kernels() -> Path:
 
 def compile_problem() -> str | None:
     """Compile a tiny function in a process of its own; what went wrong in one line, or None."""
-    from curate.proxy_training.scheduling.workers import ask_child
-
     try:
         answer = ask_child(_try_compile)
     except TrainingError:

@@ -19,10 +19,9 @@ from torch import Tensor, nn
 
 from curate.errors import RecipeError
 from curate.proxy_training.model import Proxy
-from curate.proxy_training.network.optimiser import AdamSettings, make_optimiser
+from curate.proxy_training.network.optimiser import AdamSettings, make_optimiser, tensor_rules
 from curate.proxy_training.network.parametrisation import Kind, Parametrisation
 from curate.proxy_training.network.shape import ModelShape
-from curate.proxy_training.training.trainer import tensor_rules
 
 SETTINGS = AdamSettings(beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.0, clip_norm=math.inf)
 Grow = Literal["heads", "head_width"]
@@ -88,7 +87,7 @@ def coordinate_check(
         )
         model = Proxy(shape, members=len(seeds), parametrisation=rule).initialise(seeds)
         stacked = sequences.expand(len(seeds), *sequences.shape)
-        optimiser = make_optimiser(model, SETTINGS, tensor_rules(model), members=len(seeds))
+        optimiser = make_optimiser(model, SETTINGS, tensor_rules(model, rule), members=len(seeds))
         before = activations(model, stacked)
         for _ in range(steps):
             model(stacked)[0].sum().backward()

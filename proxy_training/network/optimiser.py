@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from curate.proxy_training.network.parametrisation import Decayed, Parametrisation
+
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -43,6 +45,18 @@ class AdamSettings:
     """Decoupled, times the learning rate."""
     clip_norm: float
     """Largest norm of a member's gradient."""
+
+
+def tensor_rules(model: nn.Module, rule: Parametrisation, *, decayed: Decayed = "matrices") -> dict[str, TensorRule]:
+    """What the parametrisation multiplies each weight's rate, decay and eps by."""
+    return {
+        name: TensorRule(
+            rule.learning_rate_multiplier(name),
+            rule.weight_decay_multiplier(name, decayed),
+            rule.adam_eps_multiplier(name),
+        )
+        for name, _ in model.named_parameters()
+    }
 
 
 class Optimiser(Protocol):

@@ -272,16 +272,31 @@ class Ladder(BaseModel):
 
 def load_ladder(name_or_path: str | Path) -> Ladder:
     """Read a shipped ladder by name or a file by path; raises RecipeError naming file, line and field."""
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = SHIPPED / f"{name_or_path}.yaml"
-        if not path.exists():
-            shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))
-            raise RecipeError(
-                f"No ladder is called {str(name_or_path)!r}: take {shipped}, or the path of a .yaml file."
-            )
+    path = _file_of(name_or_path)
     file = load_yaml(path)
     ladder = file.parse(Ladder, file.data)
     if ladder.tokenizer and (beside := path.parent / ladder.tokenizer).exists():
         return ladder.model_copy(update={"tokenizer": str(beside)})
     return ladder
+
+
+def check_tokenizer(name_or_path: str | Path) -> None:
+    """Raise RecipeError by line where the tokenizer that a ladder names is not there and is no name on a hub; asked
+    only where it is used, as a study may name its own."""
+    from curate.proxy_training.tokens.tokenizer_sources import is_hub_name, path_named
+
+    named = load_ladder(name_or_path).tokenizer
+    if named is not None and not path_named(named).exists() and not is_hub_name(named):
+        path = _file_of(name_or_path)
+        raise load_yaml(path).error(("tokenizer",), f"no tokenizer at {path.parent / named}.")
+
+
+def _file_of(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        return path
+    path = SHIPPED / f"{name_or_path}.yaml"
+    if not path.exists():
+        shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))
+        raise RecipeError(f"No ladder is called {str(name_or_path)!r}: take {shipped}, or the path of a .yaml file.")
+    return path

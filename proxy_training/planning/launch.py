@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from curate.errors import RecipeError
+from curate.proxy_training.planning.budgets import find_budget
 from curate.proxy_training.planning.ladder_file import Ladder
 from curate.proxy_training.planning.launch_job import Job, counted, lines, script, torchrun
 from curate.proxy_training.planning.launch_peers import dclm, megatron, open_lm
 from curate.proxy_training.planning.plan import planned_run
+from curate.proxy_training.run import Run
 from curate.proxy_training.training.faults import EXIT_REQUEUE
 
 SECONDS_BEFORE_LIMIT = 180
@@ -34,29 +36,40 @@ def export(
     scale: str,
     target: str,
     *,
-    budget_tokens: int | None = None,
+    budget_tokens: int | str | None = None,
     seed: int = 0,
     runs: int = 1,
     study: str = "study.yaml",
     work: str = "work",
+    ladder_given: str | None = None,
 ) -> Export:
-    """How `target` trains the scale of that name at one budget (the longest if not given).
+    """How `target` trains the scale of that name at one budget (the longest if not given; "300B" finds it, too).
 
-    `runs` are the runs of this rung in the study (datasets x seeds), for a job array; `study` and `work` are what the
-    command line of ours names. Raises RecipeError for a target, scale or budget that is not there.
+    `runs` are the runs of this rung in the study (datasets x seeds), for a job array; `study`, `work` and
+    `ladder_given` (None: the study's own ladder) are what the command line of ours names. Raises RecipeError for a
+    target, scale or budget that is not there.
     """
     if target not in TARGETS:
         raise RecipeError(f"No launch target is called {target!r}: take {', '.join(TARGETS)}.")
     found = ladder.scale(scale)
-    budget = found.budgets_tokens[-1] if budget_tokens is None else budget_tokens
-    if budget not in found.budgets_tokens:
-        there = ", ".join(f"{tokens:,}" for tokens in found.budgets_tokens)
-        raise RecipeError(
-            f"Scale {scale!r} of ladder {ladder.name!r} has no budget of {budget:,} tokens: take {there}."
-        )
-    job = Job(ladder, found, planned_run(ladder, found), budget, seed, runs, study, work)
+    run = planned_run(ladder, found)
+    budget = found.budgets_tokens[-1] if budget_tokens is None else _budget(run, budget_tokens, ladder.name)
+    job = Job(ladder, found, run, budget, seed, runs, study, work, ladder_given)
     files, differences = TARGETS[target](job)
     return Export(files, (*_of_all(job, target), *differences))
+
+
+def _budget(run: Run, asked: int | str, ladder: str) -> int:
+    """The budget as the ladder has it, named as the ladder does or in whole batches."""
+    there = run.scale.budgets_tokens
+    found = find_budget(asked, {run.tokens(tokens): tokens for tokens in there} | {tokens: tokens for tokens in there})
+    if found is None:
+        shown = asked if isinstance(asked, str) else f"{asked:,}"
+        raise RecipeError(
+            f"Scale {run.scale.name!r} of ladder {ladder!r} has no budget of {shown} tokens: take "
+            f"{', '.join(f'{tokens:,}' for tokens in there)}."
+        )
+    return found
 
 
 def _of_all(job: Job, target: str) -> list[str]:
@@ -121,7 +134,11 @@ exit "$code"
 
 
 def _ours(job: Job) -> list[str]:
-    return ["curate", "train", shlex.quote(job.study), f"--work={shlex.quote(job.work)}", f"--scale={job.scale.name}"]
+    ladder = [f"--ladder={shlex.quote(job.ladder_given)}"] if job.ladder_given is not None else []
+    return [
+        *("curate", "train", shlex.quote(job.study), *ladder),
+        *(f"--work={shlex.quote(job.work)}", f"--scale={job.scale.name}"),
+    ]
 
 
 def _uneven(job: Job) -> list[str]:

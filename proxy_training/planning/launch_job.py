@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from curate.proxy_training.planning.ladder_file import Ladder, Scale
 from curate.proxy_training.run import Run
@@ -32,6 +33,13 @@ class Job:
     """Path of the study's file."""
     work: str
     """Its folder."""
+    ladder_given: str | None = None
+    """What the ladder was named by, for a command of ours: a shipped name, or a file."""
+
+    @property
+    def precision(self) -> Literal["fp32", "bf16"]:
+        """Of matrix products on a GPU, whatever this machine has: there `auto` is bf16."""
+        return "fp32" if self.ladder.precision == "fp32" else "bf16"
 
     @property
     def steps(self) -> int:

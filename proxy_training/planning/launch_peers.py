@@ -65,7 +65,8 @@ def megatron(job: Job) -> tuple[dict[str, str], list[str]]:
             f"--adam-eps {settings.adam_eps:g}",
             f"--clip-grad {settings.clip_norm:g}",
         ),
-        *("--bf16", f"--seed {job.seed + 1}", "--tensor-model-parallel-size 1", "--pipeline-model-parallel-size 1"),
+        *(["--bf16"] if job.precision == "bf16" else []),  # float32 is what Megatron takes without a word
+        *(f"--seed {job.seed + 1}", "--tensor-model-parallel-size 1", "--pipeline-model-parallel-size 1"),
     ]
     if launch.strategy == "fsdp":
         words.append("--use-distributed-optimizer")
@@ -110,7 +111,7 @@ def open_lm(job: Job) -> tuple[dict[str, str], list[str]]:
         *(f"--model {job.name}.model.json", '--dataset-manifest "$MANIFEST"', "--data-key json.gz"),
         *(f"--train-num-samples {tokens // OPEN_LM_EPOCHS}", f"--epochs {OPEN_LM_EPOCHS}", "--accurate-total-tokens"),
         *(f"--global-batch-size {run.batch_sequences}", f"--accum-freq {job.accumulation}"),
-        *("--precision amp_bfloat16", f"--lr {run.learning_rate:g}", f"--warmup {run.warmup_steps}"),
+        *(_open_lm_precision(job), f"--lr {run.learning_rate:g}", f"--warmup {run.warmup_steps}"),
         *(f"--wd {settings.weight_decay:g}", f"--beta1 {settings.beta1:g}", f"--beta2 {settings.beta2:g}"),
         *(f"--eps {settings.adam_eps:g}", f"--grad-clip-norm {settings.clip_norm:g}"),
         *(f"--lr-cooldown-end {settings.final_learning_rate:g}", f"--model-norm {_open_lm_norm(job)}"),
@@ -173,14 +174,19 @@ def dclm(job: Job) -> tuple[dict[str, str], list[str]]:
         config["vocab_size"] = shape.vocab_size
     start = [*torchrun(job), "-m training.train --"]
     words = [f"--scale {job.name}", '--data-config "$DATA_CONFIG"', '--logs "$LOGS"', "--attn-name torch_attn"]
-    words += [f"--seed {job.seed}", f"--num-checkpoints {OPEN_LM_EPOCHS}", "--multiple-data-passes"]
+    words += [_open_lm_precision(job), f"--seed {job.seed}", f"--num-checkpoints {OPEN_LM_EPOCHS}"]
+    words.append("--multiple-data-passes")
     title = "DCLM's repository with the two JSON files in training/; set DATA_CONFIG (of exp_data/datasets) and LOGS."
     files = {
         f"training/configs/{job.name}.json": _json(config),
         f"training/open_lm_configs/{job.name}.json": _json(model),
         f"{job.name}.dclm.sh": script(title, [*start, *words]),
     }
-    return files, [*differences, "weights stay in float32 (--fsdp-amp); DCLM's 3B and 7B keep them in --fsdp-pure-bf16"]
+    if job.precision == "bf16":
+        differences.append("weights stay in float32 (--fsdp-amp); DCLM's 3B and 7B keep them in --fsdp-pure-bf16")
+    else:
+        differences.append("float32: DCLM's own trainings multiply in bfloat16 (--precision amp_bfloat16)")
+    return files, differences
 
 
 def _open_lm_model(job: Job) -> tuple[dict[str, Any], list[str]]:
@@ -231,8 +237,14 @@ def _open_lm_schedule(job: Job, differences: list[str]) -> list[str]:
     return ["--lr-scheduler const-cooldown", f"--epochs-cooldown {cooling}", "--lr-cooldown-power 1"]
 
 
+def _open_lm_precision(job: Job) -> str:
+    return f"--precision {'amp_bfloat16' if job.precision == 'bf16' else 'fp32'}"
+
+
 def _fsdp_flags(job: Job) -> list[str]:
-    return ["--fsdp", "--fsdp-amp", "--fsdp-limit-all-gathers"] if job.scale.launch.strategy == "fsdp" else []
+    if job.scale.launch.strategy != "fsdp":
+        return []
+    return ["--fsdp", *(["--fsdp-amp"] if job.precision == "bf16" else []), "--fsdp-limit-all-gathers"]
 
 
 def _tokenizer(job: Job, differences: list[str]) -> str:

@@ -6,8 +6,7 @@ Costs milliseconds; no torch here.
 """
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,20 +17,13 @@ from curate.proxy_training.packing import TokenizedDataset
 from curate.proxy_training.planning.device_costs import DEVICES, Device, cpu_tokens_per_second, memory_bytes
 from curate.proxy_training.planning.expand import LearningRates, runs_by_rung
 from curate.proxy_training.planning.ladder_file import Ladder, Scale
-from curate.proxy_training.planning.rules import RULES
+from curate.proxy_training.planning.plan_notes import against_the_rule, against_the_source, warnings
 from curate.proxy_training.planning.simulated_epochs import SimulatedEpochs
 from curate.proxy_training.procedure import Procedure, settle_precision
 from curate.proxy_training.run import Run
 
 CPU_PARAMS_MAX = 2e7
 """A ladder whose largest model is above this is planned for GPUs unless something else is asked for."""
-FEW_STEPS = 20
-"""Below these a plan warns."""
-COUNTED = {
-    "N": "parameters",
-    "stored": "parameters (all that are stored)",
-    "stored_without_qk_norm": "parameters (all that are stored but the QK-norm's scales)",
-}
 
 
 @dataclass(frozen=True)
@@ -106,6 +98,8 @@ class LadderPlan:
     """Processes side by side on CPU cores."""
     simulated: SimulatedEpochs | None = None
     """What the runs are cut down by, so that they repeat as a larger training would."""
+    estimated: frozenset[str] = frozenset()
+    """Datasets whose tokens were counted before, under what may be another tokenizer or other documents."""
 
     @property
     def runs(self) -> int:
@@ -132,13 +126,26 @@ class LadderPlan:
 
     @property
     def repeated(self) -> Mapping[str, float]:
-        """Datasets that hold fewer tokens than the longest budget, with their epochs."""
-        found = {
-            name: max(rung.budgets[-1].epochs.get(name, 0.0) for rung in self.rungs)
-            for name, tokens in self.datasets.items()
-            if tokens
-        }
+        """Datasets that are seen more than once at the longest budget, with their epochs, as far as they are known."""
+        found = {name: max(rung.budgets[-1].epochs.get(name, 0.0) for rung in self.rungs) for name in self.datasets}
         return {name: epochs for name, epochs in found.items() if epochs > 1.005}
+
+    def simulates(self, dataset: str) -> bool:
+        """Whether the runs of a dataset are cut down, as far as it is known."""
+        epochs = None if self.simulated is None else self.simulated.epochs(dataset, self.datasets[dataset])
+        return epochs is not None and epochs > 1
+
+    def is_estimate(self, dataset: str) -> bool:
+        """Whether its epochs follow from a count that may be out of date, not from what a study says of all of it."""
+        return dataset in self.estimated and (self.simulated is None or dataset not in self.simulated.full_tokens)
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Datasets of a simulation of which nothing is known before they are packed."""
+        simulated = self.simulated
+        if simulated is None:
+            return ()
+        return tuple(name for name, there in self.datasets.items() if simulated.epochs(name, there) is None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for --json."""
@@ -149,6 +156,8 @@ class LadderPlan:
             "sequence_length": self.ladder.sequence_length,
             "tokenizer": self.ladder.tokenizer,
             "datasets": dict(self.datasets),
+            "datasets_estimated": sorted(self.estimated),
+            "epochs": dict(self.repeated),
             "runs": self.runs,
             "flops": self.flops,
             "devices": {
@@ -172,13 +181,15 @@ def plan_ladder(
     dollars_per_hour: Mapping[str, float] | None = None,
     learning_rates: LearningRates | None = None,
     simulate_epochs: SimulatedEpochs | None = None,
+    estimated: Collection[str] = (),
     workers: int = 2,
 ) -> LadderPlan:
     """What training `ladder` on `datasets` (tokens by name; None where not known) would do and cost.
 
     Without datasets the plan is for one. `devices` are names of DEVICES or values; without them cores for small
-    ladders, GPUs for large ones. `learning_rates` are those that a study trains besides the tuned one. Raises
-    RecipeError for a device that nobody knows, and for a rung whose budgets are no different steps.
+    ladders, GPUs for large ones. `learning_rates` are those that a study trains besides the tuned one; `estimated` are
+    datasets whose tokens may have changed since they were counted. Raises RecipeError for a device that nobody knows,
+    for a rung whose budgets are no different steps, and for epochs that cannot be simulated.
     """
     datasets = dict(datasets or {"one dataset": None})
     settled = tuple(_device(device, dollars_per_hour or {}) for device in devices or _usual_devices(ladder))
@@ -186,7 +197,7 @@ def plan_ladder(
     rungs = tuple(
         _rung(ladder, scale, datasets, settled, simulate_epochs, runs=runs[scale.name]) for scale in ladder.scales
     )
-    return LadderPlan(ladder, rungs, settled, datasets, workers, simulate_epochs)
+    return LadderPlan(ladder, rungs, settled, datasets, workers, simulate_epochs, frozenset(estimated))
 
 
 def planned_run(ladder: Ladder, scale: Scale) -> Run:
@@ -208,17 +219,6 @@ def sources(ladder: Ladder) -> tuple[str, ...]:
     return (ladder.source,) if isinstance(ladder.source, str) else ladder.source
 
 
-def agrees(printed: str, value: float) -> bool:
-    """Whether `value` is `printed` to the precision it was printed with: `3.7M` is 3.65 to 3.75 million."""
-    found = re.fullmatch(r"([\d,]*\.?\d*)(?:e([+-]?\d+))?([kMBT]?)", printed)
-    if not found or not found[1]:
-        raise RecipeError(f"{printed!r} is no number as people print it: write 3.7M, 7.8e8 or 411,616,256.")
-    digits, exponent, unit = found[1].replace(",", ""), int(found[2] or 0), found[3]
-    scale = 10.0 ** (exponent + {"": 0, "k": 3, "M": 6, "B": 9, "T": 12}[unit])
-    places = len(digits.partition(".")[2])
-    return abs(value - float(digits) * scale) <= (0.5 * 10.0**-places * scale if unit or exponent or places else 0.5)
-
-
 def _rung(
     ladder: Ladder,
     scale: Scale,
@@ -230,15 +230,14 @@ def _rung(
 ) -> Rung:
     run = planned_run(ladder, scale)
     shape, launch = run.shape, scale.launch
-    unique = {name: _unique(run, name, tokens, simulated) for name, tokens in datasets.items() if tokens}
+    if simulated is not None and (trouble := simulated.trouble(run)):
+        raise RecipeError(f"simulate_epochs: {trouble}")
+    known = {name: _unique(run, name, tokens, simulated) for name, tokens in datasets.items()}
+    unique = {name: tokens for name, tokens in known.items() if tokens is not None}
     budgets = tuple(_budget(run, tokens, unique) for tokens in scale.budgets_tokens)
     micro = min(launch.micro_batch_sequences or run.batch_sequences, math.ceil(run.batch_sequences / launch.gpus))
-    notes, same = _against_the_source(run, budgets)
+    notes, same = against_the_source(run, budgets)
     run.check_steps()
-    few = None
-    if budgets[0].steps < FEW_STEPS:
-        few = f"its smallest budget is {budgets[0].steps} steps: a warm-up and hardly more; give more tokens"
-    outside = None if scale.learning_rate else RULES[run.procedure.rule].outside(run.size)
     return Rung(
         scale=scale,
         shape=shape,
@@ -258,15 +257,15 @@ def _rung(
         ),
         micro_batch_sequences=micro,
         device_seconds={device.name: _seconds(run, device) for device in devices},
-        notes=(*notes, *filter(None, (scale.note, few, outside))),
-        rule_differs=_against_the_rule(run, budgets),
+        notes=(*notes, *filter(None, (scale.note, *warnings(run, budgets)))),
+        rule_differs=against_the_rule(run, budgets),
         runs=runs,
         agrees=same,
     )
 
 
-def _unique(run: Run, name: str, packed_tokens: int, simulated: SimulatedEpochs | None) -> float:
-    """Tokens of a dataset that the run draws from."""
+def _unique(run: Run, name: str, packed_tokens: int | None, simulated: SimulatedEpochs | None) -> float | None:
+    """Tokens of a dataset that the run draws from; None where they are not known."""
     drawn = simulated and simulated.drawn_from(name, packed_tokens, longest_tokens=run.longest_tokens)
     return drawn or packed_tokens
 
@@ -290,66 +289,6 @@ def _seconds(run: Run, device: Device) -> float:
     return flops / (device.peak_flops * device.share(run.shape.params))
 
 
-def _against_the_source(
-    run: Run, budgets: Sequence[PlannedBudget]
-) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """Sentences on what differs from what the source prints, and what does not with its printed value."""
-    published = run.scale.published
-    if published is None:
-        return (), ()
-    shape = run.shape
-    pairs: list[tuple[str, str, float]] = []
-    if published.params:
-        pairs.append((COUNTED[published.params_counted], published.params, counted_params(run)))
-    if published.flops_per_token:
-        pairs.append(("FLOPs a token", published.flops_per_token, shape.flops_per_token))
-    if published.batch_tokens:
-        pairs.append(("tokens a batch", published.batch_tokens, run.batch_tokens))
-    # the budget as the ladder file has it: whole batches are ours
-    pairs += [
-        ("tokens", text, tokens) for text, tokens in zip(published.tokens, run.scale.budgets_tokens, strict=False)
-    ]
-    pairs += [
-        ("FLOPs (6 x parameters x tokens)", text, 6.0 * counted_params(run) * tokens)
-        for text, tokens in zip(published.flops, run.scale.budgets_tokens, strict=False)
-    ]
-    pairs += [
-        ("cool-down steps", f"{steps:,}", budget.decay_steps)
-        for steps, budget in zip(published.decay_steps, budgets, strict=False)
-    ]
-    notes = [f"{what}: {text} printed, {_shown(value)} here" for what, text, value in pairs if not agrees(text, value)]
-    return tuple(notes), tuple((what, text) for what, text, value in pairs if agrees(text, value))
-
-
-def counted_params(run: Run) -> int:
-    """Parameters as the source of the run's scale counts them."""
-    shape = run.shape
-    kind = run.scale.published.params_counted if run.scale.published else "N"
-    if kind == "stored_without_qk_norm":
-        return replace(shape, qk_norm="none").params_stored
-    return shape.params_stored if kind == "stored" else shape.params
-
-
-def _against_the_rule(run: Run, budgets: Sequence[PlannedBudget]) -> dict[str, str]:
-    """What the scale sets itself and the rule would set otherwise: `32 (rule 17)` by field."""
-    scale, procedure, found = run.scale, run.procedure, {}
-    if scale.batch_sequences and scale.batch_sequences != (by_rule := procedure.batch_sequences(run.size)):
-        found["batch"] = f"{scale.batch_sequences:,} (rule {by_rule:,})"
-    if scale.learning_rate:
-        by_law = procedure.learning_rate(run.size, batch_tokens=run.batch_tokens)
-        if f"{by_law:.1e}" != f"{scale.learning_rate:.1e}":
-            found["learning rate"] = f"{scale.learning_rate:.1e} (rule {by_law:.1e})"
-    if scale.warmup_steps and scale.warmup_steps != (
-        steps := procedure.warmup_steps(run.size, batch_tokens=run.batch_tokens)
-    ):
-        found["warm-up"] = f"{scale.warmup_steps:,} (rule {steps:,})"
-    if scale.published and scale.published.tokens_per_parameter:
-        steps = round(scale.published.tokens_per_parameter * counted_params(run) / run.batch_tokens)
-        if steps != budgets[-1].steps:
-            found["steps"] = f"{budgets[-1].steps:,} (rule {steps:,})"
-    return found
-
-
 def _usual_devices(ladder: Ladder) -> tuple[str, ...]:
     largest = max(planned_run(ladder, scale).shape.params for scale in ladder.scales)
     return ("cpu",) if largest <= CPU_PARAMS_MAX else ("a100", "h100")
@@ -361,10 +300,6 @@ def _device(device: str | Device, prices: Mapping[str, float]) -> Device:
             raise RecipeError(f"No device is called {device!r}: take {', '.join(DEVICES)}.")
         device = DEVICES[device]
     return replace(device, dollars_per_hour=prices.get(device.name, device.dollars_per_hour))
-
-
-def _shown(value: float) -> str:
-    return f"{value:,.0f}" if value < 1e7 else f"{value:.4g}"
 
 
 def _rung_as_data(rung: Rung) -> dict[str, Any]:

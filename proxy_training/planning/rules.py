@@ -26,6 +26,12 @@ DEFAULT_RULE = "mup"
 NO_BOUND = 2**40
 """A batch, in tokens, that no rule reaches."""
 
+NOT_OF_RATE_AND_BATCH = {
+    *("warmup_tokens_per_param", "fixed_warmup_steps", "warmup_fraction"),
+    *("weight_decay", "weight_decay_on", "final_learning_rate"),
+}
+"""Constants of a rule that move neither learning rate nor batch."""
+
 
 @dataclass(frozen=True)
 class Size:
@@ -279,6 +285,13 @@ class RuleConstants(BaseModel):
         """Steps of linear warm-up, shared by all branches; at least one."""
         wanted = self.fixed_warmup_steps or self.warmup_tokens_per_param * size.params / batch_tokens
         return max(1, round(min(wanted, self.warmup_fraction * size.budgets_tokens[0] / batch_tokens)))
+
+    @property
+    def is_the_rules_own(self) -> bool:
+        """Whether all that rate and batch follow from is as the named rule has it."""
+        rule = RuleConstants(rule=self.rule)
+        fields = set(RuleConstants.model_fields) - NOT_OF_RATE_AND_BATCH
+        return all(getattr(self, name) == getattr(rule, name) for name in fields)
 
     def model_params(self, size: Size) -> int:
         """N as this rule counts it."""

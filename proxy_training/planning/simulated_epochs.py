@@ -23,14 +23,38 @@ class SimulatedEpochs:
     full_tokens: Mapping[str, float] = field(default_factory=dict)
     """Tokens that a dataset holds in whole, by name, where its files are a sample; by default what was packed."""
 
-    def epochs(self, dataset: str, packed_tokens: int) -> float:
-        """How often the target sees the whole dataset."""
-        return self.target_tokens / self.full_tokens.get(dataset, packed_tokens)
+    def epochs(self, dataset: str, packed_tokens: int | None) -> float | None:
+        """How often the target sees the whole dataset; None where neither its tokens nor `full_tokens` are known."""
+        full = self.full_tokens.get(dataset, packed_tokens)
+        return None if full is None else self.target_tokens / full
 
-    def drawn_from(self, dataset: str, packed_tokens: int, *, longest_tokens: int) -> float | None:
-        """U' of a run whose longest branch has `longest_tokens`; None where the target repeats nothing."""
+    def drawn_from(self, dataset: str, packed_tokens: int | None, *, longest_tokens: int) -> float | None:
+        """U' of a run whose longest branch has `longest_tokens`; None where the target repeats nothing, as far as it is
+        known."""
         epochs = self.epochs(dataset, packed_tokens)
-        return longest_tokens / epochs if epochs > 1 else None
+        return longest_tokens / epochs if epochs is not None and epochs > 1 else None
+
+    def trouble(self, run: Run) -> str | None:
+        """Why nothing can be simulated with a run, as far as it is known without data: the target is smaller than it,
+        or less than a sequence of a dataset with known `full_tokens` would be left."""
+        longest = run.longest_tokens
+        if self.target_tokens < longest:
+            return (
+                f"the target of {self.target_tokens:,.0f} tokens is below the {longest:,} that rung {run.scale.name} "
+                "trains on; name a larger one."
+            )
+        found = (self._too_few(run, name, full) for name, full in self.full_tokens.items())
+        return next(filter(None, found), None)
+
+    def _too_few(self, run: Run, dataset: str, full_tokens: float) -> str | None:
+        longest, sequence = run.longest_tokens, run.procedure.sequence_length + 1
+        wanted, epochs = longest * full_tokens / self.target_tokens, self.target_tokens / full_tokens
+        if epochs <= 1 or wanted >= sequence:
+            return None
+        return (
+            f"rung {run.scale.name} would draw from {wanted:,.0f} tokens of {dataset}, less than one sequence of "
+            f"{sequence}: {epochs:,.0f} epochs cannot be simulated with {longest:,} tokens."
+        )
 
     def applied(self, run: Run) -> Run:
         """The run with its dataset cut down; where the target repeats nothing, it stays the run that it is.
@@ -40,11 +64,8 @@ class SimulatedEpochs:
         """
         name, there, longest = run.dataset.name, run.dataset.tokens, run.longest_tokens
         full = self.full_tokens.get(name, there)
-        if self.target_tokens < longest:
-            raise RecipeError(
-                f"simulate_epochs: the target of {self.target_tokens:,.0f} tokens is below the {longest:,} that "
-                f"{run.name} trains on; name a larger one."
-            )
+        if trouble := self.trouble(run) or self._too_few(run, name, full):
+            raise RecipeError(f"simulate_epochs: {trouble}")
         if full < there:
             raise RecipeError(
                 f"simulate_epochs: {name} holds {there:,} tokens here, more than the {full:,.0f} that `full_tokens` "
@@ -59,10 +80,4 @@ class SimulatedEpochs:
             )
         if wanted is None:
             return run
-        if wanted < run.procedure.sequence_length + 1:
-            raise RecipeError(
-                f"simulate_epochs: {run.name} would draw from {wanted:,.0f} tokens, less than one sequence of "
-                f"{run.procedure.sequence_length + 1}: {self.epochs(name, there):,.0f} epochs cannot be simulated with "
-                f"{longest:,} tokens."
-            )
         return replace(run, drawn_from_tokens=int(wanted))

@@ -30,7 +30,7 @@ from curate.proxy_training.planning.valley import Point, Valley, find_valley
 from curate.proxy_training.procedure import Procedure, Rules, Tuned
 from curate.proxy_training.run import Run
 from curate.proxy_training.tokens.mixture import neutral_mixture
-from curate.proxy_training.training.run_folders import run_folder
+from curate.proxy_training.training.run_folders import divergence, point_file, run_folder
 
 STEP = 2.0
 """Between two rates, and between two batches."""
@@ -83,7 +83,8 @@ class Tuning:
         lines = []
         for rung, after in zip(self.rungs, self.given_up_after, strict=True):
             valley = rung.valley
-            error = f"x/ {math.exp(valley.log_error):.2f}" if math.isfinite(valley.log_error) else "not settled"
+            known = math.isfinite(valley.log_error)
+            error = f"x/ {math.exp(valley.log_error):.2f}" if known else "its error is not known: more seeds tell it"
             lines.append(
                 f"{rung.scale}: best rate {valley.learning_rate:.3g} ({error}) at batches of {rung.batch} tokens, loss "
                 f"{valley.loss:.4f}; the rule said {rung.rule_rate:.3g} at {rung.rule_batch} and gave up "
@@ -129,17 +130,17 @@ def trainings(ready: Ready, *, workers: int, progress: Progress) -> Train:
 
     def train(runs: Sequence[Run]) -> list[float]:
         replace(ready, runs=tuple(runs)).train(workers=workers, progress=progress)
-        return [_loss(run_folder(ready.out, run.fingerprint)) for run in runs]
+        return [_loss(run, run_folder(ready.out, run.fingerprint)) for run in runs]
 
     return train
 
 
-def _loss(folder: Path) -> float:
-    """Mean bits per byte at the longest budget; infinite for a run without a result."""
-    path = folder / "result.json"
-    if not path.exists():
+def _loss(run: Run, folder: Path) -> float:
+    """Mean bits per byte at the longest budget; infinite for a run that diverged."""
+    if divergence(folder, run.evaluation):
         return math.inf
-    values = json.loads(path.read_text())["points"][-1]["bits_per_byte"].values()
+    path = point_file(folder, run.longest_tokens, run.evaluation)
+    values = json.loads(path.read_text())["bits_per_byte"].values()
     return sum(values) / len(values)
 
 

@@ -1,7 +1,8 @@
 """How far a group is, in a file: `progress.json` in its folder, a few bytes every few seconds while it trains.
 
 Whoever started the training and whoever asks for its status read the same file, on any machine that sees the folder. A
-file that was not touched for STALE_SECONDS belongs to a training that is dead or hangs.
+file that was not touched for STALE_SECONDS belongs to a training that is dead or hangs; on the machine that wrote it
+the lock of the folder tells of a dead one at once.
 """
 
 import json
@@ -45,6 +46,11 @@ class Beat:
     def is_fresh(self, now: float) -> bool:
         """Whether the training lives, as far as a file can tell."""
         return not self.ended and now - self.at < STALE_SECONDS
+
+    @property
+    def is_from_here(self) -> bool:
+        """Whether it was written on this machine."""
+        return self.where.rpartition(":")[0] == socket.gethostname()
 
 
 class Beats:

@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal
 
+from curate.child_process import ask_child
 from curate.errors import TrainingError
 from curate.proxy_training.planning import device_costs
 from curate.proxy_training.scheduling.grouping import Group
@@ -46,8 +47,6 @@ def gpus_here(device: Device) -> tuple[Gpu, ...]:
     there = device != "cpu" and (device == "cuda" or Path("/dev/nvidia0").exists() or Path("/dev/nvidiactl").exists())
     found: tuple[Gpu, ...] = ()
     if there:
-        from curate.proxy_training.scheduling.workers import ask_child
-
         answer = ask_child(_tell_gpus)
         assert isinstance(answer, tuple)
         found = answer

@@ -3,8 +3,9 @@
 Runs of one shape, schedule and procedure stack, whatever their dataset, seed and learning rate; how many, stacking.py
 says by the shape. The rule never sees the number of workers, so the groups of a plan are the same everywhere. Before a
 group trains, `groups/<fingerprint>/group.json` names its runs: a group that was begun goes on as it is, bit for bit,
-even when the study has changed; so does one that another living start waits to train. All other runs are grouped anew.
-`done.json` ends a group: each of its runs has its result, or diverged. No torch here.
+even when the study has changed; so does one that another living start waits to train. All other runs are grouped anew;
+one that is trained, and only to be measured on something else, is a group of its own. `done.json` ends a group: each of
+its runs has its result, or diverged. No torch here.
 """
 
 import json
@@ -20,13 +21,13 @@ from typing import Any
 from curate.errors import CurateError
 from curate.fingerprints import fingerprint, write_json
 from curate.progress import Progress
-from curate.proxy_training.packing import TokenizedDataset, open_packed
+from curate.proxy_training.packing import TokenizedDataset, open_given, open_packed
 from curate.proxy_training.planning.device_costs import cpu_tokens_per_second
 from curate.proxy_training.planning.ladder_file import Scale
 from curate.proxy_training.procedure import Procedure
 from curate.proxy_training.run import Run, name_together
 from curate.proxy_training.training.locks import is_held, locked
-from curate.proxy_training.training.run_folders import divergence, is_finished, run_folder
+from curate.proxy_training.training.run_folders import divergence, has_ended, is_finished, is_kept, run_folder
 from curate.proxy_training.training.stacking import members_for
 
 
@@ -121,17 +122,19 @@ def settle_groups(runs: Sequence[Run], out: Path, progress: Progress, *, start: 
     with locked(out / "groups" / "lock"):
         going, done = _recorded(wanted, out, progress)
         taken = {run.fingerprint for group in going for run in group.runs}
-        rest = [
-            run for run in wanted.values() if run.fingerprint not in taken and not is_finished(out, run.fingerprint)
-        ]
-        fresh = group_runs(rest)
+        rest = [run for run in wanted.values() if run.fingerprint not in taken and not is_finished(out, run)]
+        kept = [run for run in rest if is_kept(run_folder(out, run.fingerprint), run)]
+        if kept:
+            progress.note(f"{len(kept)} trained runs are measured on what is asked now, and not trained again.")
+        measured = {run.fingerprint for run in kept}
+        fresh = [Group((run,)) for run in kept] + group_runs([run for run in rest if run.fingerprint not in measured])
         for group in fresh:
             _record(group, out)
         todo = sorted((*going, *fresh), key=lambda group: (-group.estimated_seconds, group.fingerprint))
         if start is not None and todo:
             _claim(todo, out, start)
-    again = {group.fingerprint for group in fresh}
-    return Groups(tuple(todo), tuple(group for group in done if group.fingerprint not in again))
+    anew = {group.fingerprint for group in fresh}
+    return Groups(tuple(todo), tuple(group for group in done if group.fingerprint not in anew))
 
 
 def end_group(folder: Path, failures: Mapping[str, str]) -> None:
@@ -147,14 +150,19 @@ def _recorded(wanted: Mapping[str, Run], out: Path, progress: Progress) -> tuple
         record = json.loads(path.read_text())
         members = record["members"]
         folder = path.parent
-        if not (folder / "done.json").exists() and all(is_finished(out, member) for member in members):
-            said = {member: divergence(run_folder(out, member)) for member in members}  # a kill came in between
+        evaluations = {m: wanted[m].evaluation if m in wanted else record["runs"][m]["evaluation"] for m in members}
+        ended = {
+            member: has_ended(run_folder(out, member), record["runs"][member]["budgets"], evaluation)
+            for member, evaluation in evaluations.items()
+        }
+        if not (folder / "done.json").exists() and all(ended.values()):  # a kill came in between
+            said = {member: divergence(run_folder(out, member), evaluations[member]) for member in members}
             end_group(folder, {member: sentence for member, sentence in said.items() if sentence})
         if (folder / "done.json").exists():
             if all(member in wanted for member in members):
                 done.append(Group(tuple(wanted[member] for member in members)))
             continue
-        if not any(member in wanted and not is_finished(out, member) for member in members):
+        if not any(member in wanted and not ended[member] for member in members):
             continue
         strange = [member for member in members if member not in wanted]
         if strange and not _begun(folder) and folder.name not in claimed:
@@ -232,24 +240,30 @@ def _as_data(run: Run) -> dict[str, Any]:
     plain = {one.name: getattr(run, one.name) for one in fields(run)}
     return plain | {
         "name": run.name,
-        "dataset": {"name": run.dataset.name, "folder": str(run.dataset.folder.resolve())},
+        "dataset": {
+            "name": run.dataset.name,
+            "folder": str(run.dataset.folder.resolve()),
+            "fingerprint": run.dataset.fingerprint,
+        },
         "scale": run.scale.model_dump(mode="json"),
         "procedure": run.procedure.model_dump(mode="json"),
         "params": run.shape.params,
         "trained_tokens": run.trained_tokens,
-        "budgets": [run.tokens(budget) for budget in run.scale.budgets_tokens],
+        "budgets": run.budgets,
     }
 
 
 def _revived(run_id: str, data: Mapping[str, Any], wanted: Mapping[str, Run]) -> Run:
-    """A run that the study does not want any more. Raises a CurateError or ValueError if it is not the same now."""
+    """A run that the study does not want any more, to be measured as what it wants. Raises a CurateError or ValueError
+    if it is not the same now."""
     folder = Path(data["dataset"]["folder"])
     known: dict[Path, TokenizedDataset] = {run.dataset.folder.resolve(): run.dataset for run in wanted.values()}
-    own = {"dataset", "scale", "procedure"}
+    own = {"dataset", "scale", "procedure", "evaluation"}
     run = Run(
-        dataset=replace(known.get(folder) or open_packed(folder), name=data["dataset"]["name"]),
+        dataset=replace(known.get(folder) or _opened(folder, data["dataset"]), name=data["dataset"]["name"]),
         scale=Scale.model_validate(data["scale"]),
         procedure=Procedure.model_validate(data["procedure"]),
+        evaluation=next(iter(wanted.values())).evaluation,
         **{one.name: data[one.name] for one in fields(Run) if one.name not in own},
     )
     if run.fingerprint != run_id:
@@ -257,8 +271,14 @@ def _revived(run_id: str, data: Mapping[str, Any], wanted: Mapping[str, Run]) ->
     return run
 
 
+def _opened(folder: Path, data: Mapping[str, Any]) -> TokenizedDataset:
+    """A packed folder, known as it was: by what it says, or by its tokens."""
+    packed = open_packed(folder)
+    return packed if data.get("fingerprint", packed.fingerprint) == packed.fingerprint else open_given(folder)
+
+
 def _alike(run: Run) -> str:
     """Runs of equal value stack."""
     scale = run.scale.identity() | {"learning_rate": None}
-    shared = [scale, run.dataset.vocab_size, run.batch_tokens, run.procedure.fingerprint(), run.evaluation]
+    shared = [scale, run.dataset.vocab_size, run.batch_tokens, run.procedure.fingerprint()]
     return fingerprint([-run.shape.params, shared])

@@ -16,8 +16,8 @@ from curate.fingerprints import write_json
 from curate.proxy_training.run import Run
 from curate.proxy_training.scheduling.beats import Beat, read_beat
 from curate.proxy_training.scheduling.time_left import TimeLeft
-from curate.proxy_training.training.locks import locked
-from curate.proxy_training.training.run_folders import divergence, run_folder
+from curate.proxy_training.training.locks import is_free, locked
+from curate.proxy_training.training.run_folders import divergence, divergence_file, has_ended, point_file, run_folder
 
 State = Literal["done", "running", "failed", "waiting"]
 TAIL_BYTES = 2048
@@ -80,6 +80,12 @@ class _Group:
         """How much of it is done, 0 to 1."""
         return 1.0 if self.done else min(1.0, (self.beat.tokens if self.beat else 0) / self.record["trained_tokens"])
 
+    def is_running(self, now: float) -> bool:
+        """Whether it trains: its last beat is fresh, and if it came from this machine, its lock is held."""
+        if self.done or self.beat is None or not self.beat.is_fresh(now):
+            return False
+        return not (self.beat.is_from_here and is_free(self.folder / "lock"))
+
 
 def note_start(
     runs: Sequence[Run], *, out: Path, ladder: str, automatic: Sequence[str] = (), in_parts: bool = False
@@ -96,6 +102,7 @@ def note_start(
         "runs": sorted({run.fingerprint for run in runs}),
         "automatic": sorted(automatic),
         "procedure": runs[0].procedure.model_dump(mode="json"),
+        "evaluation": runs[0].evaluation,
     }
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / "started.lock"):
@@ -133,15 +140,18 @@ def standing(out: Path, *, now: float | None = None) -> Standing:
     started = json.loads((out / "started.json").read_text())
     wanted = set(started["runs"])
     groups = [group for group in _groups(out) if wanted & set(group.record["runs"])]
-    running = [group for group in groups if not group.done and group.beat and group.beat.is_fresh(now)]
+    running = [group for group in groups if group.is_running(now)]
     left = _time_left(groups, running)
     left_of = {group.folder.name: left.alone(group.folder.name) for group in running}
     by_run = {run_id: group for group in groups for run_id in group.record["runs"] if run_id in wanted}
+    evaluation = started.get("evaluation", "")
     runs = [
-        _run_standing(out, run_id, group, left_seconds=left_of.get(group.folder.name))
+        _run_standing(out, run_id, group, evaluation, left_seconds=left_of.get(group.folder.name))
         for run_id, group in by_run.items()
     ]
-    runs += [_finished(out, run_id) for run_id in sorted(wanted - set(by_run)) if _result(out, run_id).exists()]
+    runs += [
+        _finished(out, run_id, evaluation) for run_id in sorted(wanted - set(by_run)) if _result(out, run_id).exists()
+    ]
     whole = left.left(list(left_of)) if running else None
     return Standing(started["ladder"], tuple(runs), whole)
 
@@ -171,18 +181,20 @@ def _time_left(groups: Sequence[_Group], running: Sequence[_Group]) -> TimeLeft:
     return left
 
 
-def _run_standing(out: Path, run_id: str, group: _Group, *, left_seconds: float | None) -> RunStanding:
-    """A run of a recorded group; `left_seconds` of the group while it runs."""
+def _run_standing(out: Path, run_id: str, group: _Group, evaluation: str, *, left_seconds: float | None) -> RunStanding:
+    """A run of a recorded group, measured on `evaluation`; `left_seconds` of the group while it runs."""
     facts, folder = group.record["runs"][run_id], run_folder(out, run_id)
-    failed = folder / "failed.json"
+    failed = divergence_file(folder, evaluation) or folder / "failed.json"
     state: State = "waiting"
-    if (folder / "result.json").exists():
+    if divergence(folder, evaluation):
+        state = "failed"
+    elif has_ended(folder, facts["budgets"], evaluation):
         state = "done"
-    elif divergence(folder) or (failed.exists() and left_seconds is None):
+    elif failed.exists() and left_seconds is None:
         state = "failed"
     elif left_seconds is not None:
         state = "running"
-    points = [int(path.stem) for path in folder.glob("points/*.json")]
+    points = [tokens for tokens in facts["budgets"] if point_file(folder, tokens, evaluation).exists()]
     beat = group.beat if state == "running" else None
     return RunStanding(
         run_id=run_id,
@@ -201,10 +213,11 @@ def _run_standing(out: Path, run_id: str, group: _Group, *, left_seconds: float 
     )
 
 
-def _finished(out: Path, run_id: str) -> RunStanding:
+def _finished(out: Path, run_id: str, evaluation: str) -> RunStanding:
     """A run whose result is there and whose group is not: made before there were groups, or copied."""
     result = json.loads(_result(out, run_id).read_text())
     tokens = [point["tokens"] for point in result["points"]]
+    ended = has_ended(run_folder(out, run_id), tokens, evaluation)
     return RunStanding(
         run_id=run_id,
         scale=result["scale"]["name"],
@@ -212,7 +225,7 @@ def _finished(out: Path, run_id: str) -> RunStanding:
         dataset=result["dataset"],
         seed=result["seed"],
         learning_rate_factor=result.get("learning_rate_factor", 1.0),
-        state="done",
+        state="done" if ended else "waiting",
         budget_tokens=max(tokens),
         reached_tokens=max(tokens),
         loss=_last_loss(run_folder(out, run_id) / "curve.jsonl"),

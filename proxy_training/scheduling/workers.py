@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
-from curate.errors import CurateError, TrainingError
+from curate.errors import CurateError
 from curate.proxy_training.scheduling.devices import Place
 from curate.proxy_training.scheduling.grouping import Group
 from curate.proxy_training.scheduling.watching import Watcher
@@ -197,18 +197,3 @@ def keep_freed_memory() -> None:
             mallopt = ctypes.CDLL("libc.so.6").mallopt
             mallopt(ctypes.c_int(-3), ctypes.c_int(1 << 30))  # M_MMAP_THRESHOLD
             mallopt(ctypes.c_int(-1), ctypes.c_int(2**31 - 1))  # M_TRIM_THRESHOLD
-
-
-def ask_child(question: Callable[[Connection], None]) -> object:
-    """What `question` sends from a process of its own, so that torch never loads in this one. Raises TrainingError."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=question, args=(theirs,), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        return ours.recv()
-    except EOFError:
-        raise TrainingError("A process that looked at this machine's devices ended without an answer.") from None
-    finally:
-        process.join()

@@ -2,13 +2,14 @@
 
 `<phase>-<step>.safetensors` is written and flushed first, then `<phase>-<step>.json`, which names it with its
 hash: a checkpoint without its JSON does not exist. The newest few of each phase are kept, so that a damaged one costs
-seconds of work, not the run. `CheckpointStore` is what the trainer needs; several processes have their own
-(sharded_checkpoints.py).
+seconds of work; where all of a phase are, the phase starts anew. A damaged one is set aside (its record becomes
+`.damaged`) until its phase ends, so that none is looked at again or kept in place of a sound one. `CheckpointStore` is
+what the trainer needs; several processes have their own (sharded_checkpoints.py).
 """
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,9 @@ from torch import Tensor
 from curate.errors import TrainingError
 from curate.fingerprints import file_fingerprint, write_json
 from curate.proxy_training.training.faults import is_full_disk
+
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, SafetensorError)
+"""What reading a damaged record or file may raise."""
 
 
 class CheckpointStore(Protocol):
@@ -31,9 +35,9 @@ class CheckpointStore(Protocol):
     def newest(
         self, *, phase: str, facts: Mapping[str, Any], template: Mapping[str, Tensor], warn: Callable[[str], None]
     ) -> tuple[int, dict[str, Tensor]] | None:
-        """Step and tensors of the last good one of `phase`, or None if there never was one; a damaged one is passed
-        over with a warning. `template` are tensors of the same names and layout, which may be overwritten. Raises
-        TrainingError when all are damaged, or one belongs to other `facts`."""
+        """Step and tensors of the last good one of `phase`, or None if there is none; damaged ones are set aside with a
+        warning each, the last of which says what is lost. `template` are tensors of the same names and layout, which
+        may be overwritten. Raises TrainingError when one belongs to other `facts`."""
 
     def remove(self, phase: str) -> None:
         """Remove all of `phase`."""
@@ -83,29 +87,44 @@ class SafetensorsCheckpoints:
                 step, tensors = int(record["step"]), load_file(data)
                 if missing := template.keys() - tensors.keys():
                     raise ValueError(f"it lacks {', '.join(sorted(missing)[:3])}")
-            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-                warn(f"Checkpoint {path} is damaged ({error}); the one before it is used.")
+                check_name(record, path)
+            except DAMAGE as error:
+                warn(damaged(path, str(error), phase=phase, last=path == records[-1]))
+                set_aside(path)
                 continue
             check_facts(record, facts, path)
             return step, tensors
-        if records:
-            raise all_damaged(records, phase)
         return None
 
     def remove(self, phase: str) -> None:
         """As CheckpointStore says, with what a kill left half written."""
         for path in self.folder.glob(f"{phase}-*.json"):
             _remove(path)
-        for path in [*self.folder.glob(f"{phase}-*.safetensors"), *self.folder.glob(f".{phase}-*")]:
-            path.unlink()
+        for left in (f"{phase}-*.safetensors", f"{phase}-*.damaged", f".{phase}-*"):
+            for path in self.folder.glob(left):
+                path.unlink()
 
 
-def all_damaged(records: Sequence[Path], phase: str) -> TrainingError:
-    """The error on a phase none of whose checkpoints is good."""
-    return TrainingError(
-        f"All {len(records)} checkpoints of {phase!r} in {records[0].parent} are damaged; delete it to train the run "
-        "again."
-    )
+def damaged(record: Path, why: str, *, phase: str, last: bool) -> str:
+    """The warning on a damaged checkpoint; on the `last` one that there was, with what is lost."""
+    then = "the one before it is taken"
+    if last:
+        again = "the trunk is trained again from its start"
+        if phase != "trunk":
+            again = f"{phase} is trained again from the step where it leaves the trunk"
+        then = f"there is none before it: {again}, and nothing else is lost"
+    return f"Checkpoint {record} is damaged ({why}); {then}."
+
+
+def set_aside(record: Path) -> None:
+    """Let a damaged checkpoint not count any more."""
+    record.replace(record.with_suffix(".damaged"))
+
+
+def check_name(record: Mapping[str, Any], path: Path) -> None:
+    """Raises ValueError where a `record` says another phase or step than the name of its file."""
+    if path.stem != f"{record['phase']}-{int(record['step']):09d}":
+        raise ValueError(f"it says that it is {record['phase']} at step {record['step']}")
 
 
 def check_facts(record: Mapping[str, Any], facts: Mapping[str, Any], path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from curate.errors import CurateError, TrainingError, first_line
+from curate.out_of_memory import is_out_of_memory
 
 EXIT_REQUEUE = 75
 """EX_TEMPFAIL of sysexits.h: the same command, run again, goes on."""
@@ -104,15 +105,6 @@ class Spikes:
         self.seen += 1
         self.count += spiked
         return spiked
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that a device or the machine has no memory left."""
-    import torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's allocator on a CPU
 
 
 def is_full_disk(error: BaseException) -> bool:

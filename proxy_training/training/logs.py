@@ -2,13 +2,15 @@
 
 A row of `curve.jsonl`: phase ("trunk" or "branch-<tokens>"), step, tokens, loss (nats), learning_rate, gradient_norm,
 tokens_per_second (this run's), share_of_peak (the device's, all members of the group), seconds (of training, trunk
-included) and, in rows of a loss spike only, spike. Rows wait for a checkpoint, so that a resumed run repeats none.
-The two services get the same rows when the file does; their packages load only then.
+included) and, in rows of a loss spike only, spike. Rows wait for a checkpoint, so that a resumed run repeats none; in
+the end they stand as if the training had never been interrupted. The two services get the same rows when the file does;
+their packages load only then.
 """
 
 import json
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,15 +52,32 @@ class Curve:
                     sink.add(row)
         self.waiting = []
 
-    def cut(self, phase: str, step: int) -> None:
-        """Forget what `phase` wrote after `step`, and a line that a kill left unfinished."""
+    def cut(self, phase: str, step: int, *, until: float = math.inf) -> None:
+        """Forget what `phase` wrote after `step`, and a line that a kill left unfinished; what lies behind `until` is
+        not trained again now, and stays."""
         self.waiting = []
         if self.path.exists():
             rows = [(line, json.loads(line)) for line in whole_lines(self.path)]
-            kept = [line for line, row in rows if row["phase"] != phase or row["step"] <= step]
-            temporary = self.path.with_suffix(".new")
-            temporary.write_text("".join(kept))
-            temporary.replace(self.path)
+            self._write([line for line, row in rows if row["phase"] != phase or not step < row["step"] <= until])
+
+    def put_in_order(self, leaves: Mapping[str, int]) -> None:
+        """As if nothing had been trained twice: the trunk to the step where a branch leaves it (`leaves`, by phase, the
+        shortest budget first), the branch, and the trunk again."""
+        branches = list(leaves)
+
+        def place(line: str) -> tuple[int, int, int]:
+            row = json.loads(line)
+            phase, step = row["phase"], row["step"]
+            return (leaves[phase], 1 + branches.index(phase), step) if phase in leaves else (step, 0, step)
+
+        self.flush()
+        if self.path.exists() and (lines := whole_lines(self.path)) != (ordered := sorted(lines, key=place)):
+            self._write(ordered)
+
+    def _write(self, lines: Sequence[str]) -> None:
+        temporary = self.path.with_suffix(".new")
+        temporary.write_text("".join(lines))
+        temporary.replace(self.path)
 
     def close(self) -> None:
         """Write what waits and let the sinks go."""

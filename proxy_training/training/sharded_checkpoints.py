@@ -1,8 +1,8 @@
 """Checkpoints of several processes: every rank writes its shards by torch.distributed.checkpoint, as safetensors.
 
 `<phase>-<step>/` holds the shards, nothing pickled; `<phase>-<step>.json`, written last by the main rank, names every
-file with size and hash: a checkpoint without it does not exist. A damaged one is passed over with a warning for the one
-before it. Any number of ranks, and either strategy, loads the same bytes of weights and optimiser, those of one process
+file with size and hash: a checkpoint without it does not exist. A damaged one is set aside with a warning.
+Any number of ranks, and either strategy, loads the same bytes of weights and optimiser, those of one process
 (`checkpoints.py`) too; only the same number goes on bit for bit. Cost: each byte is written once and read once for its
 hash.
 """
@@ -17,14 +17,14 @@ from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from curate.errors import TrainingError
 from curate.fingerprints import file_fingerprint, write_json
-from curate.proxy_training.training.checkpoints import all_damaged, check_facts
+from curate.proxy_training.training.checkpoints import DAMAGE, check_facts, check_name, damaged, set_aside
 from curate.proxy_training.training.world import World, is_lost_peer
 
 OF_A_RANK = "random_state"  # state that each rank has for itself, as the names of its tensors begin
@@ -76,13 +76,13 @@ class ShardedCheckpoints:
             problems = [problem] if problem else world.gather(self._damage(path, entry))
             if any(problems):
                 if world.main:
-                    warn(f"Checkpoint {path} is damaged ({next(filter(None, problems))}); the one before it is used.")
+                    why = str(next(filter(None, problems)))
+                    warn(damaged(path, why, phase=phase, last=path == records[-1]))
+                world.on_main(lambda path=path: set_aside(path))  # type: ignore[misc]
                 continue
             check_facts(entry, facts, path)
             self._load(path, entry, self._named(template))
             return int(entry["step"]), dict(template)
-        if records:
-            raise all_damaged(records, phase)
         return None
 
     def remove(self, phase: str) -> None:
@@ -93,6 +93,9 @@ class ShardedCheckpoints:
                 _remove(path)
             for left in self.folder.glob(f"{phase}-{'[0-9]' * 9}"):
                 shutil.rmtree(left)
+            for kind in ("damaged", "safetensors"):  # set aside, and of one process
+                for path in self.folder.glob(f"{phase}-{'[0-9]' * 9}.{kind}"):
+                    path.unlink()
 
         self.world.on_main(remove)
 
@@ -175,7 +178,8 @@ def _read(path: Path) -> tuple[dict[str, Any], str | None]:
             entry["files"] = {file.name: [file.stat().st_size, entry["content"]]}
         if not {"files", "names", "step"} <= entry.keys():
             return {}, "fields are missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        check_name(entry, path)
+    except DAMAGE as error:
         return {}, str(error)
     return entry, None
 

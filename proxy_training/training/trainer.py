@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from curate.out_of_memory import is_out_of_memory
 from curate.proxy_training.model import Proxy
 from curate.proxy_training.network.compiling import compile_model, compile_now
-from curate.proxy_training.network.optimiser import AdamSettings, TensorRule, make_optimiser
-from curate.proxy_training.network.parametrisation import Decayed, Parametrisation
+from curate.proxy_training.network.optimiser import AdamSettings, make_optimiser, tensor_rules
+from curate.proxy_training.network.parametrisation import Parametrisation
 from curate.proxy_training.packing import Sequences
 from curate.proxy_training.run import Run
 from curate.proxy_training.tokens.tokenizer import end_of_text, load_tokenizer
-from curate.proxy_training.training.faults import OutOfMemory, Spikes, is_out_of_memory
+from curate.proxy_training.training.faults import OutOfMemory, Spikes
 from curate.proxy_training.training.feeding import Feed
 from curate.proxy_training.training.options import TrainingOptions
 from curate.proxy_training.training.throughput import Clock
@@ -69,7 +70,7 @@ class Trainer:
         self.optimiser = make_optimiser(
             self.model,
             adam_settings(first),
-            tensor_rules(self.model, decayed=first.procedure.weight_decay_on),
+            tensor_rules(self.model, self.model.parametrisation, decayed=first.procedure.weight_decay_on),
             members=self.model.members,
         )
         length = first.procedure.sequence_length
@@ -244,19 +245,6 @@ def adam_settings(run: Run) -> AdamSettings:
     """AdamW as the procedure and the scale say."""
     rules = run.settings
     return AdamSettings(rules.beta1, rules.beta2, rules.adam_eps, rules.weight_decay, rules.clip_norm)
-
-
-def tensor_rules(model: Proxy, *, decayed: Decayed = "matrices") -> dict[str, TensorRule]:
-    """What the parametrisation multiplies each weight's rate, decay and eps by."""
-    rule = model.parametrisation
-    return {
-        name: TensorRule(
-            rule.learning_rate_multiplier(name),
-            rule.weight_decay_multiplier(name, decayed),
-            rule.adam_eps_multiplier(name),
-        )
-        for name, _ in model.named_parameters()
-    }
 
 
 def _divisor(whole: int, most: int) -> int:

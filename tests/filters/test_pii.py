@@ -129,7 +129,7 @@ def test_the_placeholders_built_in_may_be_written_down() -> None:
     [
         ("pii: {placeholders: {email: []}}", "pii.placeholders.email", r"write a text, or a list .* \(found \[\]\)"),
         ("pii: {placeholders: {email: 5}}", "pii.placeholders.email", r"write a text, or a list .* \(found 5\)"),
-        ("pii: {drop: {ssn: 0}}", "pii.drop.ssn", r"Input should be 'email', .* \(found 'ssn'\)"),
+        ("pii: {drop: {ssn: 0}}", "pii.drop.ssn", r"must be 'email', .* \(found 'ssn'\)"),
         ("pii: {placeholders: {email: me@real.com}}", "pii.placeholders", r"the placeholder .* \(email\)[^(]*"),
     ],
 )

@@ -19,6 +19,7 @@ from curate.proxy_training.planning.ladder_file import Scale
 from curate.proxy_training.procedure import Procedure
 from curate.proxy_training.run import Run
 from curate.proxy_training.tokens.tokenizer import load_tokenizer, train_tokenizer
+from curate.proxy_training.training.run_folders import point_file
 
 TEXT = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "text"
 
@@ -47,6 +48,16 @@ def write_documents(path: Path, texts: list[str], *, prefix: str = "doc") -> Pat
     ids = [f"{prefix}-{number}" for number in range(len(texts))]
     pq.write_table(pa.table({"id": ids, "text": texts}), path)
     return path
+
+
+def finish(run: Run, out: Path) -> None:
+    """Leave the files of a run that is trained and measured, as far as their names go."""
+    folder = out / "runs" / run.fingerprint
+    for tokens in run.budgets:
+        path = point_file(folder, tokens, run.evaluation)
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+    (folder / "result.json").write_text("{}")
 
 
 @pytest.fixture(scope="session")

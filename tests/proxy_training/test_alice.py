@@ -155,7 +155,7 @@ def test_published_prompts_ship_and_a_file_can_replace_them(tmp_path: Path) -> N
     path.write_text('{"template": "t", "variation": "1", "answer": 3}')
     with pytest.raises(InputError, match="row 0: no prompt; a prompt needs them"):
         load(prompts=path)
-    with pytest.raises(RecipeError, match="Task 'aiw': trials: Input should be greater than 1"):
+    with pytest.raises(RecipeError, match="Task 'aiw': trials: must be above 1"):
         load(trials=1)
 
 

@@ -10,6 +10,8 @@ import torch
 
 from curate.errors import TrainingError
 from curate.proxy_training.training.checkpoints import SafetensorsCheckpoints
+from curate.proxy_training.training.sharded_checkpoints import ShardedCheckpoints
+from curate.proxy_training.training.world import World
 
 FACTS = {"run": "r", "procedure": "p"}
 
@@ -92,6 +94,7 @@ HARMS = {
     "truncated facts": lambda folder: (folder / "trunk-000000002.json").write_text('{"step": 2'),
     "facts of another kind": lambda folder: (folder / "trunk-000000002.json").write_text("[1, 2]"),
     "a pickle": lambda folder: (folder / "trunk-000000002.json").write_bytes(b"\x80\x04\x95\xff"),
+    "nested facts": lambda folder: (folder / "trunk-000000002.json").write_text("[" * 100_000),
     "empty facts": lambda folder: (folder / "trunk-000000002.json").write_text(""),
 }
 
@@ -116,8 +119,64 @@ def test_a_hash_that_fits_damaged_weights_does_not_help(tmp_path: Path) -> None:
     data.write_bytes(b"\xff" * 64)
     record = json.loads((tmp_path / "trunk-000000001.json").read_text())
     (tmp_path / "trunk-000000001.json").write_text(json.dumps(record | {"content": file_fingerprint(data)}))
-    with pytest.raises(TrainingError, match="All 1 checkpoints"):
-        newest(tmp_path, [])
+    warnings: list[str] = []
+    assert newest(tmp_path, warnings) is None
+    assert "trunk-000000001.json is damaged" in warnings[0]
+
+
+def test_where_all_are_damaged_none_counts_any_more_and_what_is_lost_is_said(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save(tmp_path, step)
+        (tmp_path / f"trunk-{step:09d}.safetensors").write_bytes(b"junk")
+    warnings: list[str] = []
+    assert newest(tmp_path, warnings) is None
+    assert len(warnings) == 2
+    assert "the one before it is taken" in warnings[0]
+    assert "there is none before it: the trunk is trained again from its start" in warnings[1]
+    for step in (0, 1):  # earlier steps than the damaged ones: kept, and found
+        save(tmp_path, step)
+    found = newest(tmp_path, warnings)
+    assert found is not None
+    assert found[0] == 1
+    assert len(warnings) == 2
+    save(tmp_path, 5, phase="branch-100")
+    (tmp_path / "branch-100-000000005.safetensors").unlink()
+    store, template = SafetensorsCheckpoints(tmp_path), {"w": torch.zeros(1000)}
+    assert store.newest(phase="branch-100", facts=FACTS, template=template, warn=warnings.append) is None
+    assert "branch-100 is trained again from the step where it leaves the trunk" in warnings[2]
+    for phase in ("trunk", "branch-100"):
+        store.remove(phase)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_all_shards_are_damaged_none_counts_any_more(tmp_path: Path) -> None:
+    store = ShardedCheckpoints(tmp_path, World(), keep=2)
+    for step in (1, 2):
+        store.save(phase="trunk", step=step, tensors={"w": torch.full((1000,), float(step))}, facts=FACTS)
+        (shard,) = (tmp_path / f"trunk-{step:09d}").iterdir()
+        shard.write_bytes(shard.read_bytes()[:-1] + b"\xff")
+    warnings: list[str] = []
+    template = {"w": torch.zeros(1000)}
+    assert store.newest(phase="trunk", facts=FACTS, template=template, warn=warnings.append) is None
+    assert len(warnings) == 2
+    assert "there is none before it: the trunk is trained again from its start" in warnings[1]
+    store.save(phase="trunk", step=0, tensors={"w": torch.full((1000,), 7.0)}, facts=FACTS)
+    store.save(phase="trunk", step=1, tensors={"w": torch.full((1000,), 8.0)}, facts=FACTS)
+    found = store.newest(phase="trunk", facts=FACTS, template=template, warn=warnings.append)
+    assert found is not None
+    assert (found[0], found[1]["w"][0]) == (1, 8)
+    assert len(warnings) == 2
+    store.remove("trunk")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_that_says_another_step_than_its_name_is_damaged(tmp_path: Path) -> None:
+    save(tmp_path, 7)
+    record = tmp_path / "trunk-000000007.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"step": 9}))
+    warnings: list[str] = []
+    assert newest(tmp_path, warnings) is None
+    assert "says that it is trunk at step 9" in warnings[0]
 
 
 def test_one_of_another_procedure_is_refused_by_name(tmp_path: Path) -> None:

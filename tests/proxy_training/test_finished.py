@@ -41,9 +41,9 @@ def work(
 
 def test_a_run_comes_back_as_the_model_that_was_measured(work: Path, heldout: dict[str, HeldOutSet]) -> None:
     run = find_run(work)
-    for budget in (None, 2048):
-        model, tokenizer = load_run(run, budget_tokens=budget)
-        point = json.loads((run / "points" / f"{budget or 8192}.json").read_text())
+    for budget, named in ((8192, None), (2048, 2048), (2048, "2k"), (8192, "8,192")):
+        model, tokenizer = load_run(run, budget_tokens=named)
+        (point,) = map(json.loads, (path.read_text() for path in run.glob(f"points/{budget}/*.json")))
         assert heldout["same"].measure(model)[0].value == point["bits_per_byte"]["same"]
         assert model.shape.vocab_size == tokenizer.get_vocab_size()
 
@@ -74,7 +74,7 @@ def test_what_is_not_there_is_a_sentence(work: Path, tmp_path: Path) -> None:
         find_run(tmp_path)
     with pytest.raises(InputError, match="not finished"):
         load_run(work / "ladder" / "runs" / "begun")
-    with pytest.raises(InputError, match="it has 2048, 4096, 8192"):
+    with pytest.raises(InputError, match="it has 2,048, 4,096, 8,192"):
         load_run(run, budget_tokens=3000)
     train_tokenizer(sentences(5, 100), vocab_size=280, path=tmp_path / "other.json")
     with pytest.raises(MismatchError, match="another tokenizer"):
@@ -90,7 +90,7 @@ def test_what_is_not_there_is_a_sentence(work: Path, tmp_path: Path) -> None:
         ("run.json", lambda whole: whole.replace(b'"wsd"', b'"nope"'), "how the run was trained"),
         ("run.json", lambda whole: whole.replace(b'"width": 16', b'"width": 32'), "not those of the model"),
         ("result.json", lambda whole: b"[]", "damaged"),
-        ("points/2048.safetensors", None, "keep: all"),
+        ("points/2048.safetensors", None, r"training: {keep: all}.* train it again"),
     ],
 )
 def test_damage_is_a_sentence(

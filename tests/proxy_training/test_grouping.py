@@ -4,16 +4,19 @@ import errno
 import fcntl
 import json
 import os
+import shutil
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from curate.errors import MismatchError, TrainingError
+from curate.fingerprints import write_json
 from curate.progress import Progress
-from curate.proxy_training.packing import TokenizedDataset
+from curate.proxy_training.packing import TokenizedDataset, open_given, open_packed
 from curate.proxy_training.planning.expand import LearningRates, rungs_of, runs_of, with_seeds
 from curate.proxy_training.planning.ladder_file import load_ladder
 from curate.proxy_training.run import Run
@@ -24,7 +27,10 @@ from curate.proxy_training.scheduling.grouping import Group, Groups, end_group, 
 from curate.proxy_training.scheduling.standing import note_start, standing
 from curate.proxy_training.scheduling.time_left import TimeLeft
 from curate.proxy_training.scheduling.watching import shown_time
-from curate.proxy_training.training.locks import locked
+from curate.proxy_training.training.locks import is_free, locked
+from curate.proxy_training.training.run_folders import point_file
+
+from .conftest import finish
 
 MakeRun = Callable[..., Run]
 
@@ -45,12 +51,6 @@ def three_stack(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _wider(run: Run) -> Run:
     return replace(run, scale=run.scale.model_copy(update={"width": 32, "ffn": 64, "name": "wide"}))
-
-
-def _finish(run: Run, out: Path) -> None:
-    folder = out / "runs" / run.fingerprint
-    folder.mkdir(parents=True)
-    (folder / "result.json").write_text("{}")
 
 
 def test_equal_shapes_stack_whatever_their_seed_and_rate_and_others_never(make_run: MakeRun) -> None:
@@ -104,6 +104,18 @@ def test_a_begun_group_whose_dataset_is_gone_starts_anew_and_says_so(
     assert "cannot go on as it was" in notes.notes[0]
 
 
+def test_a_begun_group_on_tokens_that_were_given_goes_on(
+    make_run: MakeRun, packed: TokenizedDataset, tmp_path: Path
+) -> None:
+    shutil.copytree(packed.folder, tmp_path / "given")
+    given = open_given(tmp_path / "given")
+    assert given.fingerprint != open_packed(tmp_path / "given").fingerprint
+    runs = [make_run(seed=0), make_run(seed=1, dataset=given)]
+    (group,) = settle_groups(runs, tmp_path, Progress()).todo
+    Beats(group.folder(tmp_path))
+    assert settle_groups(runs[:1], tmp_path, Progress()).todo == (group,)
+
+
 def _diverge(run: Run, out: Path) -> None:
     folder = out / "runs" / run.fingerprint
     folder.mkdir(parents=True)
@@ -119,7 +131,7 @@ def test_a_kill_between_the_last_result_and_the_end_of_a_group_moves_no_share(
     killed = before.todo[0]
     _diverge(killed.runs[0], tmp_path)
     for run in killed.runs[1:]:
-        _finish(run, tmp_path)
+        finish(run, tmp_path)
     after = settle_groups(runs, tmp_path, Progress())
     assert after.done == (killed,)
     assert set(after.todo) == set(before.todo) - {killed}
@@ -185,7 +197,7 @@ def test_finished_runs_are_never_grouped_and_failed_ones_alone(make_run: MakeRun
     runs = [make_run(seed=seed) for seed in range(3)]
     (group,) = settle_groups(runs, tmp_path, Progress()).todo
     for run in runs[:2]:
-        _finish(run, tmp_path)
+        finish(run, tmp_path)
     end_group(group.folder(tmp_path), {runs[2].fingerprint: "diverged"})
     settled = settle_groups(runs, tmp_path, Progress())
     assert [run for some in settled.todo for run in some.runs] == [runs[2]]
@@ -265,13 +277,15 @@ def test_a_status_is_read_from_the_files_alone(make_run: MakeRun, tmp_path: Path
     beats.write()
     for run in stacked.runs:
         folder = tmp_path / "runs" / run.fingerprint
-        (folder / "points").mkdir(parents=True)
-        (folder / "points" / "2048.json").write_text("{}")
+        reached = point_file(folder, 2048, run.evaluation)
+        reached.parent.mkdir(parents=True)
+        reached.write_text("{}")
         (folder / "curve.jsonl").write_text('{"loss": 3.0}\n{"loss": 2.5}\n{"lo')
     failed = tmp_path / "runs" / other.runs[0].fingerprint
     failed.mkdir(parents=True)
     (failed / "failed.json").write_text(json.dumps({"error": "diverged"}))
-    now = standing(tmp_path)
+    with locked(stacked.folder(tmp_path) / "lock"):  # as a training does
+        now = standing(tmp_path)
     assert {state: now.count(state) for state in ("done", "running", "failed", "waiting")} == {
         "done": 0, "running": 3, "failed": 1, "waiting": 1
     }  # fmt: skip
@@ -281,6 +295,27 @@ def test_a_status_is_read_from_the_files_alone(make_run: MakeRun, tmp_path: Path
     assert now.left_seconds is not None
     beat = read_beat(stacked.folder(tmp_path))
     assert beat is not None
-    dead = standing(tmp_path, now=beat.at + STALE_SECONDS)
+    with locked(stacked.folder(tmp_path) / "lock"):
+        dead = standing(tmp_path, now=beat.at + STALE_SECONDS)
     assert dead.count("running") == 0
     assert dead.left_seconds is None
+    killed = standing(tmp_path)  # its lock fell with its process
+    assert (killed.count("running"), killed.count("waiting"), killed.left_seconds) == (0, 4, None)
+    write_json(stacked.folder(tmp_path) / "progress.json", asdict(replace(beat, where="elsewhere:1", at=time.time())))
+    assert standing(tmp_path).count("running") == 3  # another machine's lock cannot be asked for
+
+
+def test_who_asks_for_a_lock_is_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lock"
+    assert is_free(path)
+    assert not path.exists()
+    with locked(path):
+        assert not is_free(path)
+    path.chmod(0o444)
+    assert is_free(path)
+    path.chmod(0o644)
+    glance = path.open("rb")
+    fcntl.flock(glance, fcntl.LOCK_SH)
+    monkeypatch.setattr(time, "sleep", lambda seconds: glance.close())  # whoever asked is gone by then
+    with locked(path, busy=lambda: pytest.fail("taken for a training")):
+        pass

@@ -3,7 +3,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +21,11 @@ from curate.proxy_training.ladder import Ladder, Ready, loss_curves, ready, trai
 from curate.proxy_training.packing import TokenizedDataset, pack_dataset
 from curate.proxy_training.run import Run
 from curate.proxy_training.scheduling import workers
+from curate.proxy_training.scheduling.grouping import Group
+from curate.proxy_training.scheduling.taking_up import taken_up
 from curate.study import _divergences
 
-from .conftest import TEXT, sentences, write_documents
+from .conftest import TEXT, finish, sentences, write_documents
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -186,15 +188,76 @@ def test_curves_are_told_under_the_names_of_today(trained: tuple[pa.Table, Recor
 def test_a_fault_of_the_machine_fails_the_ladder_at_its_end_and_is_named(
     how: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        workers,
-        "train_in_processes",
-        lambda groups, work, **more: [workers.failed_group(groups[0], "No room on the disk")],
-    )
+    def train(groups: Sequence[Group], work: object, **more: object) -> list[str]:
+        """All but the first group, which is the largest."""
+        for run in (run for group in groups[1:] for run in group.runs):
+            finish(run, tmp_path)
+        return [workers.failed_group(groups[0], "No room on the disk")]
+
+    monkeypatch.setattr(workers, "train_in_processes", train)
     training: Ready = ready(**how | {"out": tmp_path})
-    with pytest.raises(TrainingError, match=r"1 of 8 runs.*\n- .*No room on the disk"):
-        training.train(workers=1, progress=Progress())
-    assert len(training.unfinished()) == 8
+    progress = Recorder()
+    with pytest.raises(TrainingError, match=r"4 of 4 runs.*\n- a x 4 .*No room on the disk"):
+        training.train(workers=1, progress=progress, scales=["a"])  # runs that were asked for, not groups
+    (tmp_path / "groups").rename(tmp_path / "before")
+    with pytest.raises(TrainingError, match=r"2 of 8 runs.*\n- b x 2 .*No room on the disk"):
+        training.train(workers=1, progress=progress)
+    assert [run.scale.name for run in training.unfinished()] == ["b", "b"]
+    with pytest.raises(TrainingError, match=r"2 of 4 runs"):
+        training.train(workers=1, progress=progress, scales=["b", "wild"])
+    assert progress.notes[-1] == "Taken up: 2 of 4 runs are done."
+
+
+def test_what_is_repeated_is_told_of_the_rungs_that_are_trained(
+    how: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "train_in_processes", lambda groups, work, **more: [])
+    training, said = ready(**how | {"out": tmp_path}), list[str]()
+    assert any(run.epochs > 1 for run in training.runs if run.scale.name == "a")
+    assert all(run.epochs <= 1 for run in training.runs if run.scale.name == "wild")
+    for scale in ("a", "wild"):
+        progress = Recorder()
+        training.train(workers=1, progress=progress, scales=[scale])
+        said.append(" ".join(progress.notes))
+    assert "small holds fewer tokens than the largest budget" in said[0]
+    assert "fewer tokens" not in said[1]
+
+
+def test_a_start_says_in_one_line_what_it_takes_up(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    runs = [make_run(seed=seed) for seed in range(8)]
+    groups = [Group((run,)) for run in runs[3:]]
+    assert taken_up(runs, groups, tmp_path) is None
+    for run in runs[:3]:
+        finish(run, tmp_path)
+    assert taken_up(runs, groups, tmp_path) == "Taken up: 3 of 8 runs are done."
+    for group, names in zip(groups, (["trunk-000000013", "branch-4096-000000015"], ["trunk-000001300"]), strict=False):
+        for name in names:
+            path = group.folder(tmp_path) / "checkpoints" / f"{name}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    assert taken_up(runs, groups, tmp_path) == (
+        "Taken up: 3 of 8 runs are done; it goes on with tiny of grammar, seed 3 from step 15 of its branch-4096, "
+        "tiny of grammar, seed 4 from step 1,300 of its trunk."
+    )
+    points = tmp_path / "runs" / runs[3].fingerprint / "points"
+    points.mkdir(parents=True)
+    (points / "4096.json").touch()  # measured, and killed before the branch was removed
+    assert "seed 3 from step 13 of its trunk" in str(taken_up(runs, groups, tmp_path))
+
+
+def test_a_dataset_of_less_than_one_sequence_is_refused_before_any_run(
+    how: dict[str, Any], world: Path, tmp_path: Path
+) -> None:
+    short = pack_dataset(
+        [write_documents(tmp_path / "d.parquet", ["law"])],
+        name="short",
+        fingerprint="short",
+        tokenizer=world / "tokenizer.json",
+        out=tmp_path / "packed",
+    )
+    with pytest.raises(InputError, match=r"'tiny' holds \d+ tokens, fewer than one sequence of 33; give it more text"):
+        ready(**how | {"datasets": how["datasets"] | {"tiny": short}, "out": tmp_path / "out"})
+    assert not (tmp_path / "out").exists()
 
 
 class _Hanging:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from curate.errors import RecipeError
+from curate.proxy_training.planning.budgets import find_budget
 from curate.proxy_training.planning.ladder_file import Ladder, load_ladder
 from curate.proxy_training.planning.launch import TARGETS, Export, export
 
@@ -179,4 +180,38 @@ def test_what_is_not_there_is_named() -> None:
         export(ladder, "3B", "slurm")
     with pytest.raises(RecipeError, match="take 300,000,411,648, 1,000,004,124,672"):
         export(ladder, "1.7B", "slurm", budget_tokens=5)
-    assert option(script(export(ladder, "1.7B", "megatron", budget_tokens=300_000_411_648)), "--train-iters") == "72661"
+    with pytest.raises(RecipeError, match="'many' is no number of tokens"):
+        export(ladder, "1.7B", "slurm", budget_tokens="many")
+
+
+@pytest.mark.parametrize("named", [300_000_411_648, "300,000,411,648", "300_000_000_000", "300B", "300.0B", "3e11"])
+def test_a_budget_is_found_by_what_it_rounds_to(named: int | str) -> None:
+    made = export(load_ladder("open_sci_ref"), "1.7B", "megatron", budget_tokens=named)
+    assert option(script(made), "--train-iters") == "72661"
+
+
+@pytest.mark.parametrize(("named", "found"), [("80000", 79_872), ("79.9k", 79_872), ("1e5", None), ("90k", None)])
+def test_a_budget_is_no_other_number_and_never_one_of_two(named: str, found: int | None) -> None:
+    assert find_budget(named, {79_872: 79_872}) == found
+    assert find_budget("80k", {79_872: 79_872, 80_100: 80_100}) is None
+
+
+@pytest.mark.parametrize("target", ["megatron", "open_lm", "dclm"])
+def test_each_target_has_the_precision_of_the_ladder(target: str) -> None:
+    ladder = load_ladder("dclm")
+    for precision, low in (("bf16", True), ("auto", True), ("fp32", False)):
+        made = export(ladder.model_copy(update={"precision": precision}), "400M-1x", target)
+        text = "\n".join(made.files.values())
+        assert any(word in text for word in ("--bf16", "amp_bfloat16", "--fsdp-amp")) is low
+        assert ("--precision fp32" in text) is (target != "megatron" and not low)
+        assert any(sentence.startswith("float32") for sentence in made.differences) is (target == "dclm" and not low)
+
+
+def test_our_own_command_names_the_ladder_that_was_launched() -> None:
+    ladder = load_ladder("demo")
+    for target in ("torchrun", "slurm"):
+        text = "".join(export(ladder, "0.5M", target, ladder_given="my ladder.yaml").files.values())
+        assert "curate train study.yaml --ladder='my ladder.yaml' --work=work" in " ".join(
+            text.replace("\\\n", " ").split()
+        )
+        assert "--ladder" not in "".join(export(ladder, "0.5M", target).files.values())

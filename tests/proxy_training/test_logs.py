@@ -42,6 +42,15 @@ def test_a_resumed_phase_repeats_no_row_and_heals_a_torn_line(tmp_path: Path) ->
     assert steps(path) == [("trunk", 1), ("branch-9", 2), ("trunk", 3)]
 
 
+def test_a_curve_ends_in_the_order_of_a_training_that_was_never_interrupted(tmp_path: Path) -> None:
+    curve = Curve(tmp_path / "curve.jsonl")
+    straight = [("trunk", 1), ("trunk", 2), ("branch-9", 3), ("branch-9", 4), ("trunk", 3), ("branch-99", 4)]
+    for phase, step in [*straight[2:4], straight[5], *straight[:2], straight[4]]:
+        curve.add(row(phase, step))
+    curve.put_in_order({"branch-9": 2, "branch-99": 3})
+    assert steps(tmp_path / "curve.jsonl") == straight
+
+
 def test_tensorboard_gets_every_row_of_the_curve(make_run: MakeRun, heldout: Heldout, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

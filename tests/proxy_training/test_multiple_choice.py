@@ -266,7 +266,7 @@ def test_tasks_that_cannot_be_meant_are_named(animals: Path) -> None:
 
     with pytest.raises(RecipeError, match=r"no task 'arc'; give its items .* or choose of arc_easy, boolq"):
         asked("arc")
-    with pytest.raises(RecipeError, match="Task 'boolq': shots: Input should be greater than or equal to 0"):
+    with pytest.raises(RecipeError, match="Task 'boolq': shots: must be 0 or more"):
         asked({"task": "boolq", "shots": -1})
     with pytest.raises(RecipeError, match="'mine' stands twice"):
         asked({"task": "mine", "file": animals}, {"task": "mine", "file": animals})

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.errors import InputError, MismatchError, RecipeError, TrainingError
+from curate.progress import Progress
 from curate.proxy_training.packing import (
     Sequences,
     TokenizedDataset,
@@ -74,6 +75,30 @@ def test_another_seed_is_another_order_of_the_same_documents(
     assert sorted(documents_of(other)) == sorted(documents_of(packed))
 
 
+class Notes(Progress):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_ids_that_repeat_are_said_once_with_their_count(world: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": list("aabbbc"), "text": sentences(3, 6)}), tmp_path / "d.parquet")
+    notes = Notes()
+    for _ in range(2):
+        pack_dataset(
+            [tmp_path / "d.parquet"],
+            name="d",
+            fingerprint="f",
+            tokenizer=world / "tokenizer.json",
+            out=tmp_path / "out",
+            progress=notes,
+        )
+    assert len(notes.said) == 1
+    assert "d: 3 of 6 documents repeat the id of another one" in notes.said[0]
+
+
 def test_documents_with_one_id_have_an_order_of_their_own(world: Path, tmp_path: Path) -> None:
     rows = [("same", text) for text in sentences(3, 20)]
     outputs = []
@@ -120,7 +145,8 @@ def test_bad_input_names_file_row_and_column(world: Path, tmp_path: Path) -> Non
         r"null\.parquet: row 1 has no 'text'": [table("null.parquet", {"id": ["a", "b"], "text": ["x", None]})],
         r"junk\.parquet: cannot be read": [tmp_path / "junk.parquet"],
         r"absent\.parquet": [tmp_path / "absent.parquet"],
-        r"'d' holds no documents": [],
+        r"'d' holds no documents in its 0 part": [],
+        r"'d' holds no text in its 70 documents": [table("empty.parquet", {"id": ["a"] * 70, "text": [""] * 70})],
     }
     for message, parts in bad.items():
         with pytest.raises(InputError, match=message):

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 
 import pytest
 from rich.console import Console
@@ -12,7 +13,8 @@ from curate.proxy_training.packing import TokenizedDataset
 from curate.proxy_training.planning.device_costs import DEVICES, Device, cpu_tokens_per_second, memory_bytes
 from curate.proxy_training.planning.expand import LearningRates, runs_of
 from curate.proxy_training.planning.ladder_file import load_ladder
-from curate.proxy_training.planning.plan import LadderPlan, Rung, agrees, counted_params, plan_ladder, planned_run
+from curate.proxy_training.planning.plan import LadderPlan, Rung, plan_ladder, planned_run
+from curate.proxy_training.planning.plan_notes import agrees, counted_params
 from curate.report.ladder_view import ladder_view
 
 DATADECIDE = {
@@ -220,6 +222,25 @@ def test_a_rung_of_few_steps_is_warned_of() -> None:
     assert [any("its smallest budget is 4 steps" in note for note in rung.notes) for rung in plan.rungs] == [True] + [
         False
     ] * 3
+
+
+@pytest.mark.parametrize(
+    ("rate", "says"),
+    [
+        (
+            1e9,
+            r"its learning rate is 1e\+09, 2\.86e\+10 times that of rule 'mup' \(0\.035\): expect its runs to diverge",
+        ),
+        (2.0, "its learning rate is 2"),
+        (0.9, None),
+    ],
+)
+def test_a_learning_rate_beyond_all_reason_is_warned_of(rate: float, says: str | None) -> None:
+    ladder = load_ladder("demo")
+    fast = ladder.scales[0].model_copy(update={"learning_rate": rate})
+    notes = plan_ladder(ladder.model_copy(update={"scales": (fast, *ladder.scales[1:])})).rungs[0].notes
+    assert bool([note for note in notes if "its learning rate" in note]) is (says is not None)
+    assert says is None or re.search(says, " ".join(notes))
 
 
 def test_other_learning_rates_are_counted_as_the_trainings_that_they_are(packed: TokenizedDataset) -> None:

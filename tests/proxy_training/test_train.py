@@ -3,6 +3,7 @@ import math
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,11 +15,13 @@ import torch
 from safetensors.torch import load_file
 
 from curate.errors import TrainingError
+from curate.proxy_training import train as training
 from curate.proxy_training.evaluate import HeldOutSet
 from curate.proxy_training.packing import TokenizedDataset, pack_dataset
 from curate.proxy_training.run import Run
 from curate.proxy_training.train import GroupResult, Stopped, Trainer, Watch, train_group, train_run
 from curate.proxy_training.training.options import TrainingOptions
+from curate.proxy_training.training.run_folders import point_file
 from curate.proxy_training.training.trainer import Step
 from curate.proxy_training.training.world import World
 
@@ -70,7 +73,8 @@ def test_the_loss_falls_and_every_budget_is_measured(finished: Path, make_run: M
     branch = [row for row in curve if row["phase"] == "branch-8192"]
     assert [row["step"] for row in branch] == list(range(trunk[-1]["step"] + 1, 65))
     assert branch[-1]["learning_rate"] < 0.1 * run.learning_rate
-    documents = pq.read_table(finished / "points" / "8192.parquet")
+    point = point_file(finished, 8192, make_run().evaluation)
+    documents = pq.read_table(point.with_suffix(".parquet"))
     assert set(documents["metric"].to_pylist()) == {"bits_per_byte/same"}
     bits = sum(documents["value"].to_pylist()) / sum(documents["weight"].to_pylist())
     assert bits == pytest.approx(values[-1], rel=1e-12)
@@ -263,6 +267,56 @@ def test_a_damaged_checkpoint_costs_a_warning_not_a_result(
     assert outcome(tmp_path) == outcome(finished)
 
 
+def rows_in_order(folder: Path) -> list[dict]:
+    return [without_times(json.loads(line)) for line in (folder / "curve.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("stop_after", "phases"), [(25, ["trunk"]), (31, ["branch-4096"]), (31, ["trunk"]), (31, ["trunk", "branch-4096"])]
+)
+def test_a_phase_without_a_sound_checkpoint_starts_anew_and_ends_with_the_same_bits(
+    finished: Path, make_run: MakeRun, heldout: Heldout, tmp_path: Path, stop_after: int, phases: list[str]
+) -> None:
+    """The trunk is left at step 13 for 3 steps, and at step 26 for 6."""
+    steps: list[int] = []
+    watch = Watch(advanced=lambda t, loss: steps.append(t), stop=lambda: len(steps) >= stop_after)
+    with pytest.raises(Stopped):
+        train_run(make_run(), heldout, folder=tmp_path, watch=watch, options=OFTEN)
+    damaged = [path for phase in phases for path in (tmp_path / "checkpoints").glob(f"{phase}-*.safetensors")]
+    assert len(damaged) >= 2 * len(phases) - 1
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:-4] + b"ruin")
+    warnings: list[str] = []
+    again: list[int] = []
+    watch = Watch(advanced=lambda t, loss: again.append(t), warn=warnings.append)
+    train_run(make_run(), heldout, folder=tmp_path, watch=watch)
+    assert len(warnings) == len(damaged)
+    for path in damaged:
+        assert any(path.stem in warning for warning in warnings)
+    for phase, lost in (("trunk", "the trunk is trained again from its start"), ("branch-4096", "leaves the trunk")):
+        assert any(lost in warning for warning in warnings) == (phase in phases)
+    if phases == ["branch-4096"]:
+        assert len(again) == 6 + 25 + 13  # the branch, the rest of the trunk, the last branch: no step before them
+    assert outcome(tmp_path) == outcome(finished)
+    assert rows_in_order(tmp_path) == rows_in_order(finished)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_a_trunk_that_is_trained_again_has_the_rows_of_the_first_time(
+    make_run: MakeRun, heldout: Heldout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "CURVE_POINTS", 4)  # a row every 8 steps, and where a branch leaves
+    train_run(short(make_run()), heldout, folder=tmp_path / "whole")
+    steps: list[int] = []
+    watch = Watch(advanced=lambda t, loss: steps.append(t), stop=lambda: len(steps) >= 20)
+    with pytest.raises(Stopped):
+        train_run(short(make_run()), heldout, folder=tmp_path / "again", watch=watch)
+    shutil.rmtree(tmp_path / "again" / "checkpoints")
+    train_run(short(make_run()), heldout, folder=tmp_path / "again")
+    assert rows_in_order(tmp_path / "again") == rows_in_order(tmp_path / "whole")
+    assert ("trunk", 13) in [(row["phase"], row["step"]) for row in rows_in_order(tmp_path / "again")]
+
+
 def test_seeds_change_initialisation_and_order_apart(make_run: MakeRun) -> None:
     first, second = make_run(seed=0), make_run(seed=1)
     assert len({first.initialisation_seed, first.order_seed, second.initialisation_seed, second.order_seed}) == 4
@@ -278,13 +332,13 @@ def test_the_fingerprint_names_what_matters_and_nothing_else(make_run: MakeRun, 
     others = [
         make_run(seed=1),
         make_run(learning_rate=0.01),
-        replace(run, evaluation="e"),
         replace(run, learning_rate_factor=3.0),
         replace(run, dataset=replace(packed, fingerprint="f")),
         replace(run, procedure=run.procedure.model_copy(update={"z_loss": 0.0})),
         replace(run, scale=run.scale.model_copy(update={"budgets_tokens": (2048,)})),
     ]
-    assert len({run.fingerprint, *(other.fingerprint for other in others)}) == 8
+    assert len({run.fingerprint, *(other.fingerprint for other in others)}) == 7
+    assert replace(run, evaluation="e").fingerprint == run.fingerprint
 
 
 def test_a_diverged_run_says_so_and_leaves_no_result(make_run: MakeRun, heldout: Heldout, tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ class TestTuneLadder:
         assert valley.learning_rate == pytest.approx(0.012, rel=0.01)
 
 
-def test_tuned_is_what_was_swept_or_lies_where_its_rule_was_found(make_run: Callable[..., Run]) -> None:
+def test_tuned_is_what_was_swept_or_has_its_rule_unchanged_where_it_was_found(make_run: Callable[..., Run]) -> None:
     by_hand = make_run()  # it sets rate and batch
     by_rule = replace(by_hand, scale=by_hand.scale.model_copy(update={"learning_rate": None, "batch_sequences": None}))
     swept = Tuned(
@@ -244,7 +244,14 @@ def test_the_default_ladder_lies_where_its_rule_was_found(packed: TokenizedDatas
         compile="eager",
     )
     dataset = replace(packed, vocab_size=laptop.vocab_size)
-    assert all(is_tuned(Run(dataset, scale, 0, procedure, "e")) for scale in laptop.scales)
+    of_rungs = [Run(dataset, scale, 0, procedure, "e") for scale in laptop.scales]
+    assert all(is_tuned(run) for run in of_rungs)
+    for change, said in (({"base_learning_rate": 9.0}, None), ({"weight_decay": 0.2, "warmup_fraction": 0.2}, True)):
+        changed = Procedure(**procedure.model_dump() | change)
+        assert {is_tuned(replace(run, procedure=changed)) for run in of_rungs} == {said}
+    swept = Tuned(ladder="x", rungs=("4M",), seeds=(0,), mixture="m", evaluation="e", procedure="p", date="2026-01-01")
+    changed = Procedure(**procedure.model_dump() | {"base_learning_rate": 0.03, "tuned": swept})
+    assert [is_tuned(replace(run, procedure=changed)) for run in of_rungs] == [False, False, False, True]
 
 
 class TestNeutralMixture:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from curate.preparation import Prepared, prepare_study
 from curate.progress import Progress
 from curate.proxy_training.ladder import train_ladder
 from curate.proxy_training.packing import pack_dataset
+from curate.proxy_training.planning.simulated_epochs import SimulatedEpochs
 from curate.proxy_training.tokens.tokenizer import encode_documents, load_tokenizer, train_tokenizer
 from curate.study_file import load_study
 from tests.proxy_training.test_token_imports import write_megatron, write_shard
@@ -120,6 +122,42 @@ def test_packed_tokens_from_elsewhere_are_looked_at_before_they_are_trusted(fold
         prepared(folder, text, Progress())
 
 
+def test_a_fingerprint_that_a_folder_from_elsewhere_states_is_not_taken_for_its_content(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = STUDY.replace('megatron: "two/*.bin", full_tokens: 10e12', "tokens: FOLDER").replace(
+        ", full_tokens: 4e12", ""
+    )
+
+    def given(where: Path) -> str:
+        return prepared(folder, text.replace("FOLDER", str(where)), Progress()).tokenized["two"].fingerprint
+
+    own = prepared(folder, STUDY.replace(", full_tokens: 4e12", "").replace(", full_tokens: 10e12", ""), Progress())
+    one, two = (own.tokenized[name] for name in ("one", "two"))
+    assert given(one.folder) == one.fingerprint  # packed in this work folder
+    for name, packed in (("a", one), ("b", two)):
+        shutil.copytree(packed.folder, tmp_path / name)
+    facts = json.loads((tmp_path / "b" / "tokens.json").read_text())
+    (tmp_path / "b" / "tokens.json").write_text(json.dumps(facts | {"fingerprint": one.fingerprint, "name": "one"}))
+    a, b = given(tmp_path / "a"), given(tmp_path / "b")
+    assert len({a, b, one.fingerprint, two.fingerprint}) == 4
+    shutil.copytree(tmp_path / "a", tmp_path / "c")
+    assert given(tmp_path / "c") == a
+
+    damaged = tmp_path / "c" / "tokens.json"
+    for content in (b"", b"\xff\xfe\x00", b"[1, 2]", b"[" * 100_000, damaged.read_bytes()[:40]):
+        damaged.write_bytes(content)
+        with pytest.raises(InputError, match=r"c/tokens\.json: not the description of a packed dataset \("):
+            given(tmp_path / "c")
+    shutil.copytree(tmp_path / "c", tmp_path / "work" / "tokens" / "c")
+    (folder / "study.yaml").write_text(text.replace("FOLDER", str(tmp_path / "a")))
+    assert main(["train", str(folder / "study.yaml"), "--plan", "--work", str(tmp_path / "work")]) == 0
+    said = capsys.readouterr()
+    assert "not the description of a packed dataset" in said.err
+    assert said.err.strip().endswith("pack it again. `curate train` does.")
+    assert "Traceback" not in said.err
+
+
 def test_dclms_shards_are_read_with_the_ladders_own_tokenizer_file(folder: Path) -> None:
     (folder / "own.yaml").write_text(LADDER + "tokenizer: t.json\nmodel_vocab_size: 320\n")
     text = (
@@ -156,15 +194,13 @@ def test_a_wrong_word_about_data_is_refused_by_line(folder: Path, change: tuple[
 
 
 def test_a_target_below_the_budget_is_refused_before_training(folder: Path) -> None:
-    text = STUDY.replace("full_tokens: 4e12", "full_tokens: 4e3") + "simulate_epochs: {target_tokens: 4e3}\n"
-    ready = prepared(folder, text, Progress())
-    study = load_study(folder / "study.yaml")
+    ready = prepared(folder, STUDY.replace(", full_tokens: 4e12", "").replace(", full_tokens: 10e12", ""), Progress())
     with pytest.raises(CurateError, match="simulate_epochs: the target of 4,000 tokens is below"):
         train_ladder(
             datasets=ready.tokenized,
             heldout={"h": folder / "heldout.parquet"},
             ladder=ready.ladder,
             out=folder / "refused",
-            simulate_epochs=study.simulate_epochs,
+            simulate_epochs=SimulatedEpochs(4e3, {"one": 4e3}),
         )
     assert not (folder / "refused").exists()

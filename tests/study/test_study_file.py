@@ -1,6 +1,7 @@
 """What a study's file is refused for before any work: metrics, names, budgets, and what a stranger may not reach."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,13 @@ from curate.cli import main
 from curate.errors import CurateError, RecipeError
 from curate.proxy_training.evaluation.alice import alice_spec, load_alice
 from curate.proxy_training.evaluation.metric_names import is_measured, metric_names
-from curate.study_file import load_study
+from curate.proxy_training.packing import pack_dataset
+from curate.proxy_training.planning.expand import LearningRates
+from curate.proxy_training.tokens.tokenizer import train_tokenizer
+from curate.proxy_training.training.options import TrainingOptions
+from curate.report.numbers import compact
+from curate.study_file import _Compare, _Given, _SimulateEpochs, _StudyFile, _Tokenizer, load_study
+from curate.yamlfile import load_yaml
 from tests.proxy_training.small_models import byte_tokenizer, uniform
 
 LADDER = """\
@@ -124,6 +131,67 @@ def test_budgets_that_are_no_different_trainings_are_refused_before_any_work(
     assert "Scale 'a'" in capsys.readouterr().err
 
 
+def test_a_tokenizer_that_is_not_there_is_refused_before_any_work(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "tiny.yaml").write_text(f"{LADDER}tokenizer: nothere.json\n")
+    study(folder)
+    for words in (["--plan", "tiny.yaml"], ["--plan", "study.yaml"], ["study.yaml", "--workers", "1"]):
+        named = [str(folder / word) if word.endswith(".yaml") else word for word in words]
+        assert main(["train", *named, "--work", str(folder / "work")]) == 2
+        assert f"tiny.yaml, line 6, tokenizer: no tokenizer at {folder / 'nothere.json'}" in capsys.readouterr().err
+    assert not (folder / "work").exists()
+    study(folder, f"{STUDY}tokenizer: owner/name\n")  # its own is used, not the ladder's
+    assert main(["train", "--plan", str(folder / "study.yaml"), "--work", str(folder / "work")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("full", "target", "says"),
+    [
+        (
+            "",
+            4000,
+            r"line 5, simulate_epochs\.target_tokens: the target of 4,000 tokens is below the 4,096 that rung a",
+        ),
+        ("1e6", "1e12", r"target_tokens: rung a would draw from 0 tokens of one, less than one sequence of 33"),
+    ],
+)
+def test_epochs_that_cannot_be_simulated_are_refused_before_any_work(
+    folder: Path, full: str, target: object, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (
+        STUDY.replace("one: {parquet: text.parquet", f"one: {{parquet: text.parquet, full_tokens: {full}")
+        if full
+        else STUDY
+    )
+    path = study(folder, f"{text}simulate_epochs: {{target_tokens: {target}}}\n")
+    with pytest.raises(RecipeError, match=says):
+        load_study(path)
+    assert main(["train", "--plan", str(path)]) == 2
+    assert "simulate_epochs" in capsys.readouterr().err
+
+
+def test_a_plan_shows_what_full_tokens_say_and_calls_the_rest_an_estimate(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = STUDY.replace("one: {parquet: text.parquet}", "one: {parquet: text.parquet, full_tokens: 1e6}")
+    path = study(folder, f"{text}simulate_epochs: {{target_tokens: 4e6}}\n")
+
+    def plan() -> str:
+        assert main(["train", "--plan", str(path), "--work", str(folder / "work")]) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    assert "one: 4 epochs at the longest budget of every rung" in plan()
+    assert "two: the epochs are known once the tokens are packed" in plan()
+    train_tokenizer(["some words of a page"] * 20, vocab_size=280, path=folder / "t.json")
+    pq.write_table(pa.table({"id": ["a"], "text": ["some words of a page. " * 5000]}), folder / "text.parquet")
+    out = folder / "work" / "tokens" / "x"
+    packed = pack_dataset([folder / "text.parquet"], name="two", fingerprint="x", tokenizer=folder / "t.json", out=out)
+    assert "one: 4 epochs at the longest budget" in plan()
+    assert f"two: about {compact(4e6 / packed.tokens)} epochs at the longest budget" in plan()
+    assert "(simulated; an estimate, by the tokens that were packed here last)" in plan()
+
+
 def hub(path: str) -> str:
     source = {"path": path, "split": "train", "query": "{q}", "choices": "c", "gold": "g"}
     return f"evaluate: [{json.dumps({'task': 'mine', 'hub': source})}]\n"
@@ -191,3 +259,17 @@ def test_a_plan_and_a_tuning_import_nothing_of_a_stranger(
     assert main([*words, str(path), *work]) == 2
     assert "built-in steps only" in capsys.readouterr().err
     assert not (folder / "ran").exists()
+
+
+def test_every_field_of_a_study_is_on_its_page_and_its_examples_are_studies(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text()
+    examples = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        (tmp_path / "study.yaml").write_text(example)
+        file = load_yaml(tmp_path / "study.yaml")
+        file.parse(_StudyFile, file.data)
+    rows = {name for line in page.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line)}
+    for kind in (_StudyFile, _Given, TrainingOptions, _Compare, LearningRates, _Tokenizer, _SimulateEpochs):
+        for field in kind.model_fields:
+            assert field in rows or f"{field}:" in page, f"{kind.__name__}.{field}"

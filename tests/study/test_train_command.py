@@ -16,9 +16,15 @@ from curate.cli import main
 from curate.commands.train import many_ranks
 from curate.errors import RecipeError
 from curate.measurements import read_measurements
+from curate.preparation import PREPARING
+from curate.proxy_training.ladder import Ready
+from curate.proxy_training.packing import pack_dataset
 from curate.proxy_training.scheduling import workers
 from curate.proxy_training.scheduling.grouping import Group
 from curate.proxy_training.scheduling.watching import Watcher
+from curate.proxy_training.tokens.tokenizer import train_tokenizer
+from curate.proxy_training.training.locks import locked
+from curate.proxy_training.training.options import TrainingOptions
 from curate.study_file import load_study
 
 if TYPE_CHECKING:
@@ -55,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ids = [f"{name}-{number}" for number in range(len(rows))]
         pq.write_table(pa.table({"id": ids, "text": rows}), folder / f"{name}.parquet")
     (folder / "tiny.yaml").write_text(LADDER)
-    (folder / "study.yaml").write_text(STUDY + "learning_rates: {factors: [1/3, 3], on: 1}\nkeep: all\n")
+    (folder / "study.yaml").write_text(STUDY + "learning_rates: {factors: [1/3, 3], on: 1}\ntraining: {keep: all}\n")
     return folder
 
 
@@ -161,7 +167,11 @@ def test_a_rung_is_launched_elsewhere(capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["train", "launch", "open_sci_ref", "--rung", "1.3B", "--for", "slurm"]) == 0
     script = capsys.readouterr().out
     assert script.startswith("#!/bin/bash")
-    assert "curate train" in script
+    assert "curate train study.yaml --ladder=open_sci_ref" in script
+    assert main(["train", "launch", "open_sci_ref", "--rung", "1.7B", "--for", "megatron", "--budget", "300B"]) == 0
+    assert "--train-iters 72661" in capsys.readouterr().out
+    assert main(["train", "launch", "open_sci_ref", "--rung", "1.7B", "--for", "megatron", "--budget", "5e11"]) == 2
+    assert "no budget of 5e11 tokens: take 300,000,411,648, 1,000,004,124,672" in capsys.readouterr().err
 
 
 def test_launch_files_lie_where_the_target_wants_them(tmp_path: Path) -> None:
@@ -193,11 +203,65 @@ def test_seeds_and_learning_rates_are_of_the_studys_ladder(folder: Path) -> None
         ("learning_rates: [0]", r"line 5, learning_rates"),
         ("evaluate: [nothing]", r"line 5, evaluate\[0\]: There is no task 'nothing'"),
         ("evaluate: [{task: mine, file: none.jsonl}]", r"line 5, evaluate\[0\].*no such file"),
-        ("keep: some", r"line 5, keep"),
-        ("log: [paper]", r"line 5, log"),
+        ("learning_rates: [1/3, .nan]", r"line 5, learning_rates\[1\]: must be a number \(found nan\)"),
+        ("training: {keep: some}", r"line 5, training\.keep: must be 'auto', 'longest' or 'all' \(found 'some'\)"),
+        ("training: {log: [paper]}", r"line 5, training\.log\[0\]"),
+        ("training: {checkpoint_second: 3}", r"line 5, .* no such field here; did you mean 'checkpoint_seconds'\?"),
+        ("training: {keep_checkpoints: 1}", r"line 5, training\.keep_checkpoints: must be 2 or more"),
+        ("keep: all", r"line 5, keep: .* write it as training: \{keep: \.\.\.\}"),
+        ("log: [wandb]", r"line 5, log: .* write it as training: \{log: \.\.\.\}"),
     ],
 )
 def test_a_wrong_key_is_refused_by_line(folder: Path, line: str, says: str) -> None:
     (folder / "wrong.yaml").write_text(STUDY + line + "\n")
     with pytest.raises(RecipeError, match=says):
         load_study(folder / "wrong.yaml")
+
+
+def test_options_reach_the_training_and_no_fingerprint(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = "{micro_batch_sequences: 2, recompute: true, checkpoint_seconds: null, checkpoint_steps: 7, "
+    given += "keep_checkpoints: 3, keep: all, log: [wandb, wandb], deterministic: false}"
+    (folder / "options.yaml").write_text(STUDY + f"training: {given}\n")
+    (folder / "plain.yaml").write_text(STUDY)
+    seen: list[Ready] = []
+
+    def train(ready: Ready, **_: object) -> None:
+        seen.append(ready)
+
+    monkeypatch.setattr(Ready, "train", train)
+    words = ["--work", str(folder / "options"), "--workers", "1", "--progress", "none", "--device", "cpu"]
+    for name, more in (("options", []), ("options", ["--log", "tensorboard"]), ("plain", [])):
+        assert main(["train", str(folder / f"{name}.yaml"), *words, *more]) == 0
+    all_of_them = TrainingOptions(
+        micro_batch_sequences=2,
+        recompute=True,
+        checkpoint_seconds=None,
+        checkpoint_steps=7,
+        keep_checkpoints=3,
+        keep="all",
+        log=("wandb",),
+        deterministic=False,
+    )
+    logged = all_of_them.model_copy(update={"log": ("tensorboard",)})
+    assert [ready.options for ready in seen] == [all_of_them, logged, TrainingOptions()]
+    assert len({tuple(run.fingerprint for run in ready.runs) for ready in seen}) == 1
+    assert len(list((folder / "options" / "tokens").glob("*/tokens.json"))) == 2
+    capsys.readouterr()
+
+
+def test_status_says_what_goes_on_before_training(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    work = folder / "begun"
+    work.mkdir()
+    assert main(["train", "status", "--work", str(work)]) == 2
+    assert "no ladder was started here" in capsys.readouterr().err
+    train_tokenizer(["the law keeps every page"] * 20, vocab_size=280, path=work / "t.json")
+    out = work / "tokens" / "one"
+    pack_dataset([folder / "one.parquet"], name="one", fingerprint="one", tokenizer=work / "t.json", out=out)
+    with locked(work / PREPARING):
+        for words in (["--work", str(work)], [str(work)]):
+            assert main(["train", "status", *words]) == 0
+            assert "is being prepared, and training has not begun (packed so far: one)" in capsys.readouterr().out
+    assert main(["train", "status", "--work", str(work), "--watch", "--json"]) == 0
+    assert "no training has begun" in json.loads(capsys.readouterr().out)["preparing"]
