@@ -37,14 +37,17 @@ class SimulatedEpochs:
     def trouble(self, run: Run) -> str | None:
         """Why nothing can be simulated with a run, as far as it is known without data: the target is smaller than it,
         or less than a sequence of a dataset with known `full_tokens` would be left."""
-        longest = run.longest_tokens
-        if self.target_tokens < longest:
-            return (
-                f"the target of {self.target_tokens:,.0f} tokens is below the {longest:,} that rung {run.scale.name} "
-                "trains on; name a larger one."
-            )
         found = (self._too_few(run, name, full) for name, full in self.full_tokens.items())
-        return next(filter(None, found), None)
+        return self._too_short(run) or next(filter(None, found), None)
+
+    def _too_short(self, run: Run) -> str | None:
+        longest = run.longest_tokens
+        if self.target_tokens >= longest:
+            return None
+        return (
+            f"the target of {self.target_tokens:,.0f} tokens is below the {longest:,} that rung {run.scale.name} "
+            "trains on; name a larger one."
+        )
 
     def _too_few(self, run: Run, dataset: str, full_tokens: float) -> str | None:
         longest, sequence = run.longest_tokens, run.procedure.sequence_length + 1
@@ -64,13 +67,15 @@ class SimulatedEpochs:
         """
         name, there, longest = run.dataset.name, run.dataset.tokens, run.longest_tokens
         full = self.full_tokens.get(name, there)
-        if trouble := self.trouble(run) or self._too_few(run, name, full):
+        if trouble := self._too_short(run):
             raise RecipeError(f"simulate_epochs: {trouble}")
         if full < there:
             raise RecipeError(
                 f"simulate_epochs: {name} holds {there:,} tokens here, more than the {full:,.0f} that `full_tokens` "
                 "says of all of it."
             )
+        if trouble := self._too_few(run, name, full):
+            raise RecipeError(f"simulate_epochs: {trouble}")
         wanted = self.drawn_from(name, there, longest_tokens=longest)
         needed = longest if wanted is None else wanted
         if needed > there:
