@@ -13,10 +13,10 @@ from curate.proxy_training.network.shape import ModelShape
 
 CPU_TOKENS_PER_SECOND: Mapping[str, tuple[tuple[float, float], ...]] = {
     "fp32": ((5.5e5, 41_000), (1.81e6, 14_300), (4.28e6, 9_600), (9.54e6, 5_500), (2.84e7, 2_100), (9.2e7, 750)),
-    "bf16": ((1.81e6, 28_100), (4.28e6, 19_800), (9.54e6, 9_500), (2.84e7, 4_500), (9.2e7, 1_570)),
+    "bf16": ((1.81e6, 44_000), (4.28e6, 26_500), (9.54e6, 15_000), (2.84e7, 6_800), (9.2e7, 2_900)),
 }
-"""(exact FLOPs a token, tokens a second) of one thread of a Xeon with AVX-512 and AMX at sequence 256: eager float32,
-compiled bfloat16."""
+"""(exact FLOPs a token, tokens a second) of one thread of a Xeon with AVX-512 and AMX at sequence 256, both cores
+busy: eager float32; compiled bfloat16 as examples/which_text trained (the last point: benchmarks/training)."""
 BYTES_PER_PARAM = 16
 """Float32 weights, gradients and both moments of AdamW."""
 GPU_CONTEXT_BYTES = 700 << 20
