@@ -25,7 +25,6 @@ from pathlib import Path
 
 OUT = Path(__file__).with_suffix(".json")
 RUNGS = ["open_sci_ref/0.13B-50B", "open_sci_ref/0.4B-50B"]
-DATASHEET = 989e12
 KINDS = (
     ("attention", ("flash", "fmha", "cudnn_generated", "sdpa", "attention")),
     ("matrix products", ("gemm", "cutlass", "nvjet", "xmma", "splitk", "cublas")),
@@ -79,6 +78,7 @@ def measured(name: str, dataset, *, micro: int | None, dropout: bool, mode: str,
     """What a rung reaches."""
     import torch
 
+    from curate.proxy_training.planning.device_costs import DEVICES
     from curate.proxy_training.train import Trainer
     from curate.proxy_training.training.throughput import peak_flops_per_second
     from curate.proxy_training.training.world import World
@@ -104,7 +104,7 @@ def measured(name: str, dataset, *, micro: int | None, dropout: bool, mode: str,
         "causal": shape.flops_per_token_exact - square / 2,
         "6ND": shape.flops_per_token,
     }
-    peak = peak_flops_per_second(device, bf16=True)
+    peak, datasheet = peak_flops_per_second(device, bf16=True), DEVICES["h100"].peak_flops
     row = {
         "rung": name,
         "dropout": run.procedure.dropout,
@@ -116,7 +116,7 @@ def measured(name: str, dataset, *, micro: int | None, dropout: bool, mode: str,
         "step_seconds": [round(min(seconds), 4), round(statistics.median(seconds), 4), round(max(seconds), 4)],
         "matmul_peak_tflops": round(peak / 1e12),
         "share_of_measured_peak": {key: round(rate * value / peak, 3) for key, value in flops.items()},
-        "share_of_datasheet": {key: round(rate * value / DATASHEET, 3) for key, value in flops.items()},
+        "share_of_datasheet": {key: round(rate * value / datasheet, 3) for key, value in flops.items()},
         "memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 1),
         "seconds_before": round(compiling, 1),
         "first_losses": [round(loss, 3) for loss in first],

@@ -10,7 +10,8 @@ from decimal import Decimal
 
 from curate.errors import RecipeError
 
-_POWERS = {"": 0, "k": 3, "m": 6, "b": 9, "t": 12}
+POWERS = {"": 0, "k": 3, "m": 6, "b": 9, "t": 12}
+"""Of ten, by the unit behind a number."""
 
 
 def find_budget(asked: int | str, budgets: Mapping[int, int]) -> int | None:
@@ -22,7 +23,7 @@ def find_budget(asked: int | str, budgets: Mapping[int, int]) -> int | None:
     found = re.fullmatch(r"(\d+\.?\d*|\.\d+)(?:e\+?(\d{1,2}))?([kmbt]?)", text)
     if not found:
         raise RecipeError(f"{asked!r} is no number of tokens: write 300B, 3e11 or 300,000,411,648.")
-    value = Decimal(found[1]).scaleb(int(found[2] or 0) + _POWERS[found[3]])
+    value = Decimal(found[1]).scaleb(int(found[2] or 0) + POWERS[found[3]])
     if value in budgets:
         return budgets[int(value)]
     digits = len(found[1].replace(".", "").strip("0")) or 1

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from curate.errors import RecipeError
+from curate.proxy_training.planning.budgets import POWERS
 from curate.proxy_training.planning.rules import RULES
 from curate.proxy_training.run import Run
 
@@ -105,7 +106,7 @@ def agrees(printed: str, value: float) -> bool:
     if not found or not found[1]:
         raise RecipeError(f"{printed!r} is no number as people print it: write 3.7M, 7.8e8 or 411,616,256.")
     digits, exponent, unit = found[1].replace(",", ""), int(found[2] or 0), found[3]
-    scale = 10.0 ** (exponent + {"": 0, "k": 3, "M": 6, "B": 9, "T": 12}[unit])
+    scale = 10.0 ** (exponent + POWERS[unit.lower()])
     places = len(digits.partition(".")[2])
     return abs(value - float(digits) * scale) <= (0.5 * 10.0**-places * scale if unit or exponent or places else 0.5)
 

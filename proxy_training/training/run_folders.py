@@ -67,7 +67,7 @@ def lost(folder: Path, run: "Run") -> list[int]:
         for tokens in run.budgets
         if trained_file(folder, tokens).exists()
         and not point_file(folder, tokens, run.evaluation).exists()
-        and not has_weights(folder, run, tokens)
+        and not weights_file(folder, tokens, longest=tokens == run.budgets[-1]).exists()
     ]
 
 

@@ -18,10 +18,7 @@ from curate.proxy_training.train import Stopped, Trainer, Watch, train_group, tr
 from curate.proxy_training.training.options import TrainingOptions
 from curate.proxy_training.training.world import World
 
-pytestmark = [
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"),
-    pytest.mark.xdist_group("gpu"),  # tests that fill a GPU's memory take turns
-]
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 Heldout = dict[str, HeldOutSet]
 MakeRun = Callable[..., Run]
 
